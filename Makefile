@@ -1,0 +1,37 @@
+# `make demo` and `make test` do everything, from an empty folder on: they build .venv first.
+PYTHON ?= python3
+PIP_ARGS ?=
+BIN := .venv/bin
+TABLES := $(sort $(basename $(notdir $(wildcard experiments/table*.py))))
+
+.PHONY: setup demo test lint tables clean
+
+setup: .venv/.installed
+
+.venv/.installed: requirements.lock setup.py
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet $(PIP_ARGS) -r requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $@
+
+demo: setup
+	$(BIN)/graphfm demo --out demo
+
+test: setup
+	$(BIN)/python -m pytest -q
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+# make table-0 runs (or completes) experiments/table0_*.py; make tables runs them all
+table-%: setup
+	$(BIN)/python experiments/table$**.py
+
+tables: setup
+	for table in $(TABLES); do $(BIN)/python experiments/$$table.py || exit 1; done
+
+clean:
+	rm -rf .venv build *.egg-info demo

@@ -1,0 +1,163 @@
+"""The command line ``graphfm demo | pretrain | embed | info``: a thin shell around Python functions."""
+
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+Kind = Literal["counts", "normalized", "log1p"]
+Organism = Literal["auto", "human", "mouse", "other"]
+
+
+def demo(out: Path = Path("demo"), *, steps: int = 300) -> None:
+    """See what graphfm does: pre-train for a minute on blood cells, embed, and write a report to look at.
+
+    Needs no network. Open the file it names in a browser.
+
+    Args:
+        out: Folder for the report and the trained weights.
+        steps: Steps of pre-training; 300 take about a minute on two cores.
+    """
+    from graphfm.report import demo as run
+
+    print(f"Report: {run(out, steps=steps)}")
+
+
+def pretrain(
+    data: Annotated[tuple[Path, ...], tyro.conf.Positional],
+    *,
+    out: Path,
+    size: Literal["tiny", "small", "base"] = "small",
+    steps: int = 1000,
+    seed: int = 0,
+    lr: float = 3e-3,
+    start_from: Path | Literal["new", "shipped"] = "new",
+    layer: str | None = None,
+    organism: Organism = "auto",
+    library_key: str | None = None,
+    checkpoint_every: int = 100,
+    device: str = "cpu",
+) -> None:
+    """Train graphfm on your own cells, without labels.
+
+    Broken off, it goes on where it was when you start it again with the same settings.
+
+    Args:
+        data: One or more .h5ad or .zarr files with raw counts.
+        out: Folder for the trained weights (model.safetensors), the log and the state to resume from.
+        size: Size of the network: tiny for a test, small for a laptop, base for a GPU.
+        steps: Optimiser steps; the learning rate falls to zero over them.
+        seed: Same seed, same result.
+        lr: Peak learning rate.
+        start_from: "new" for fresh weights, "shipped" to go on from those of the package, or a weights file.
+        layer: Layer with the raw counts, if they are not in X.
+        organism: Whose genes these are; found out by itself for human and mouse.
+        library_key: Column of obs that names the slide or sample, for tissue sections.
+        checkpoint_every: Steps between states on disk.
+        device: "cpu", or "cuda" for a GPU.
+    """
+    from graphfm import GraphFM, io, tl
+    from graphfm.train import TrainConfig
+
+    if not data:
+        raise ValueError("data: name at least one .h5ad file")
+    names = [path.stem for path in data]
+    if len(set(names)) < len(names):
+        raise ValueError(f"data: files need different names, got {names}")
+    model = None if start_from == "new" else GraphFM.from_pretrained(None if start_from == "shipped" else start_from)
+    tl.pretrain(
+        {path.stem: io.read(path) for path in data},
+        out,
+        model=model,
+        size=size,
+        config=TrainConfig(steps=steps, seed=seed, lr=lr, checkpoint_every=checkpoint_every),
+        layer=layer,
+        organism=organism,
+        library_key=library_key,
+        device=device,
+    )
+    print(f"Weights: {out / 'model.safetensors'}")
+
+
+def embed(
+    data: Annotated[Path, tyro.conf.Positional],
+    out: Annotated[Path, tyro.conf.Positional],
+    *,
+    model: Path | None = None,
+    relations: tuple[Literal["knn", "spatial"], ...] = (),
+    key_added: str = "X_graphfm",
+    layer: str | None = None,
+    kind: Kind = "counts",
+    organism: Organism = "auto",
+    library_key: str | None = None,
+    tile_size: int = 8192,
+    device: str = "cpu",
+) -> None:
+    """Give every cell its coordinates in the space of the trained network.
+
+    Writes a copy of your file with obsm["X_graphfm"], for clustering, UMAP or annotation.
+
+    Args:
+        data: An .h5ad or .zarr file.
+        out: The .h5ad file to write.
+        model: Weights of `graphfm pretrain`; by default those of the package.
+        relations: Graphs to use; by default similar cells (knn), and neighbours in the tissue (spatial) where
+            obsm["spatial"] has coordinates.
+        key_added: Name of the embedding in obsm.
+        layer: Layer with the expression, if it is not in X.
+        kind: What that expression is: raw counts, normalized values, or log1p of them.
+        organism: Whose genes these are; "other" for neither human nor mouse.
+        library_key: Column of obs that names the slide, for tissue sections.
+        tile_size: Cells computed at a time; smaller needs less memory.
+        device: "cpu", or "cuda" for a GPU.
+    """
+    from graphfm import io, tl
+
+    adata = io.read(data)
+    tl.build_graphs(adata, relations=relations or None, library_key=library_key, layer=layer, kind=kind)
+    tl.embed(
+        adata,
+        model,
+        key_added=key_added,
+        relations=relations or None,
+        layer=layer,
+        kind=kind,
+        organism=organism,
+        tile_size=tile_size,
+        device=device,
+    )
+    io.write(adata, out)
+    print(f"obsm[{key_added!r}] {adata.obsm[key_added].shape} in {out}")
+
+
+def info(model: Annotated[Path | None, tyro.conf.Positional] = None) -> None:
+    """Tell versions, what this machine offers, and what a weights file is.
+
+    Args:
+        model: A weights file; by default the one of the package.
+    """
+    from graphfm.report import describe
+
+    print(describe(model))
+
+
+def main() -> None:
+    """Entry point of the console script: errors that are the user's come without a stack of lines."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    for noisy in ("anndata", "scanpy", "squidpy", "fsspec", "matplotlib"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    commands = {"demo": demo, "pretrain": pretrain, "embed": embed, "info": info}
+    try:
+        tyro.extras.subcommand_cli_from_dict(
+            commands, prog="graphfm", description="A graph foundation model for single-cell and spatial omics."
+        )
+    except (ValueError, KeyError, OSError) as error:
+        sys.exit(f"graphfm: {error.args[0] if isinstance(error, KeyError) else error}")
+    except KeyboardInterrupt:
+        sys.exit("graphfm: interrupted")
+
+
+if __name__ == "__main__":
+    main()

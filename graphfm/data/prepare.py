@@ -1,0 +1,150 @@
+"""From AnnData to what the trunk reads."""
+
+import logging
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from anndata import AnnData
+
+from graphfm import _keys, genes, io
+from graphfm.data.graph import NeighborTable, symmetric_normalize, table_from_csr
+from graphfm.models.inputs import CellGraph
+from graphfm.nn.heads import log_library_size
+from graphfm.nn.neighborhood import RELATIONS, Neighborhood
+
+logger = logging.getLogger(__name__)
+
+MAX_DEGREE = 32
+"""Neighbours a cell keeps in each relation: bounds the width of the table, hubs lose their weakest edges."""
+
+CELL_RELATIONS = {
+    "knn": (_keys.CONNECTIVITIES, _keys.DISTANCES),
+    "spatial": (_keys.SPATIAL_CONNECTIVITIES, _keys.SPATIAL_DISTANCES),
+}
+_BUILDERS = {"knn": "graphfm.pp.knn_graph(adata)", "spatial": "graphfm.pp.spatial_graph(adata)"}
+
+
+def cell_graph(
+    adata: AnnData,
+    *,
+    relations: tuple[str, ...] | None = None,
+    layer: str | None = None,
+    kind: str = "counts",
+    organism: str = "auto",
+    name: str = "data",
+) -> CellGraph:
+    """Gather expression, genes and cell graphs of an AnnData for the trunk.
+
+    Parameters
+    ----------
+    adata
+        With the graphs in ``obsp`` and, if `graphfm.pp.knn_graph` made them, the loadings in ``varm["PCs"]``.
+        ``var["graphfm_gene"]`` is added where it is missing.
+    relations
+        ``"knn"``, ``"spatial"`` or both; default: all that are there.
+    layer, kind
+        Where the expression is, and what it is; see `graphfm.io.expression`.
+    organism
+        See `graphfm.genes.align_genes`.
+    name
+        Of the data set, for logs.
+
+    Raises
+    ------
+    KeyError
+        A relation that was asked for, or any at all, is missing.
+    """
+    if _keys.GENE_ROW not in adata.var:
+        report = genes.align_genes(adata, organism=organism, layer=layer)
+        logger.info("%s", report)
+    expression = io.expression(adata, layer=layer, kind=kind)
+    raw = io.counts(adata, layer=layer) if kind == "counts" else None
+    loadings, scores_variance, kept = _loadings(adata, expression)
+    totals = np.asarray((raw if raw is not None else expression).sum(axis=1)).ravel().astype(np.float32)
+    return CellGraph(
+        expression=expression[:, kept].tocsr(),
+        counts=None if raw is None else raw[:, kept].tocsr(),
+        totals=torch.from_numpy(totals),
+        gene_rows=torch.from_numpy(adata.var[_keys.GENE_ROW].to_numpy(dtype=np.int64)[kept]),
+        gene_names=adata.var_names.to_numpy(dtype=str)[kept],
+        loadings=torch.from_numpy(loadings[kept]),
+        variance=scores_variance,
+        library=log_library_size(torch.from_numpy(totals)),
+        neighborhood=cell_neighborhood(adata, relations=relations),
+        vocabulary=genes.vocabulary().version,
+        name=name,
+    )
+
+
+def relations_of(adata: AnnData) -> tuple[str, ...]:
+    """Cell relations whose graph is there."""
+    return tuple(relation for relation, (key, _) in CELL_RELATIONS.items() if key in adata.obsp)
+
+
+def cell_neighborhood(adata: AnnData, *, relations: tuple[str, ...] | None = None) -> Neighborhood:
+    """Cell-cell graphs of an AnnData as one neighbourhood; each relation has the same share of the weight."""
+    if relations is None:
+        relations = relations_of(adata)
+        if not relations:
+            raise KeyError(
+                f"adata.obsp has no cell graph (found: {sorted(adata.obsp)}). Run graphfm.pp.knn_graph(adata) or "
+                "graphfm.pp.spatial_graph(adata) first."
+            )
+    tables = []
+    for relation in relations:
+        if relation not in CELL_RELATIONS:
+            raise ValueError(f"relations: unknown relation {relation!r}; choose from {sorted(CELL_RELATIONS)}")
+        connectivities, distances = CELL_RELATIONS[relation]
+        if connectivities not in adata.obsp:
+            raise KeyError(
+                f"adata.obsp has no {connectivities!r} (found: {sorted(adata.obsp)}). "
+                f"Run {_BUILDERS[relation]} first, or leave {relation!r} out of relations."
+            )
+        table = table_from_csr(
+            _symmetric(adata.obsp[connectivities]),
+            distances=_symmetric(adata.obsp[distances]) if distances in adata.obsp else None,
+            max_degree=MAX_DEGREE,
+            relation=relation,
+        )
+        tables.append(symmetric_normalize(table))
+    return join_tables(tables)
+
+
+def _symmetric(matrix: sp.spmatrix) -> sp.csr_matrix:
+    """An edge counts for both its ends: kNN in space is one-sided, and the trunk's operator is to be symmetric."""
+    matrix = sp.csr_matrix(matrix)
+    return matrix.maximum(matrix.T).tocsr()
+
+
+def join_tables(tables: list[NeighborTable]) -> Neighborhood:
+    """Relations into the same nodes, side by side.
+
+    A node's relations share its weight equally, so that the rows of the joint operator are as heavy as those of
+    one; a node that one relation does not reach listens to the others alone.
+    """
+    present = torch.stack([table.mask.any(1) for table in tables], dim=1)
+    share = 1 / present.sum(1).clamp(min=1)
+    parts = []
+    for table in tables:
+        length = torch.zeros_like(table.weight)
+        if table.edge_attr is not None and table.mask.any():
+            length = table.edge_attr[..., 0] / table.edge_attr[..., 0][table.mask].mean().clamp(min=1e-12)
+        kind = torch.full_like(table.index, RELATIONS.index(table.relation))
+        parts.append((table.index, table.weight.abs() * share.unsqueeze(1), kind, length))
+    return Neighborhood(*(torch.cat(columns, dim=1) for columns in zip(*parts, strict=True)))
+
+
+def _loadings(adata: AnnData, expression: sp.csr_matrix) -> tuple[np.ndarray, float, np.ndarray]:
+    """Principal axes, the variance along them, and the genes that have a part in them."""
+    if _keys.PCS in adata.varm and _keys.X_PCA in adata.obsm:
+        loadings = np.asarray(adata.varm[_keys.PCS], dtype=np.float32)
+    else:
+        from scanpy.pp import pca
+
+        components = min(50, *(size - 1 for size in expression.shape))
+        loadings = pca(expression, n_comps=components, return_info=True, random_state=0)[1].T.astype(np.float32)
+    kept = np.flatnonzero(np.abs(loadings).sum(axis=1) > 0)
+    part = expression[:, kept]
+    scores = part @ loadings[kept]
+    return loadings, float(scores.var(axis=0).sum()), kept

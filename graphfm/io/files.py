@@ -1,0 +1,174 @@
+"""Containers and files: what users have, as an AnnData, and back to disk in one piece."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import anndata
+import h5py
+from anndata import AnnData
+
+_OTHER_FORMATS = {
+    ".h5": "scanpy.read_10x_h5",
+    ".loom": "anndata.io.read_loom",
+    ".h5mu": "mudata.read, then graphfm.io.as_anndata(mdata, modality=...)",
+    ".mtx": "scanpy.read_10x_mtx on its folder",
+    ".csv": "scanpy.read_csv",
+    ".tsv": "scanpy.read_text",
+    ".txt": "scanpy.read_text",
+}
+
+
+def as_anndata(data: Any, *, table_key: str | None = None, modality: str | None = None) -> AnnData:
+    """The AnnData inside an scverse container, not copied.
+
+    Parameters
+    ----------
+    data
+        AnnData (returned as it is), SpatialData or MuData.
+    table_key
+        Table of a SpatialData; not needed if it has one only.
+    modality
+        Modality of a MuData; not needed if it has one only.
+
+    Returns
+    -------
+    AnnData
+        The very object inside ``data``: what is written to it is seen there.
+
+    Raises
+    ------
+    TypeError
+        If ``data`` is of another type.
+    KeyError, ValueError
+        If the table or modality does not exist, or several exist and none was named.
+    """
+    if isinstance(data, AnnData):
+        return data
+    if _is_a(data, "spatialdata", "SpatialData"):
+        return _pick(dict(data.tables), table_key, argument="table_key", what="tables", container="SpatialData")
+    if _is_a(data, "mudata", "MuData"):
+        return _pick(dict(data.mod), modality, argument="modality", what="modalities", container="MuData")
+    raise TypeError(
+        f"data must be an AnnData, SpatialData or MuData, got {type(data).__module__}.{type(data).__name__}."
+    )
+
+
+def _is_a(data: Any, module: str, name: str) -> bool:
+    # an instance can only exist if its module was imported already
+    loaded = sys.modules.get(module)
+    return loaded is not None and isinstance(data, getattr(loaded, name))
+
+
+def _pick(choices: dict[str, AnnData], key: str | None, *, argument: str, what: str, container: str) -> AnnData:
+    found = ", ".join(map(repr, choices)) or "none"
+    if key is None:
+        if len(choices) != 1:
+            raise ValueError(f"The {container} has {len(choices)} {what} (found: {found}). Choose one by {argument}=.")
+        return next(iter(choices.values()))
+    if key not in choices:
+        raise KeyError(f"The {container} has no {key!r} among its {what}. Pass another {argument}= (found: {found}).")
+    return choices[key]
+
+
+def read(path: str | os.PathLike[str]) -> AnnData:
+    """Read an AnnData from an ``.h5ad`` file or a zarr folder.
+
+    Parameters
+    ----------
+    path
+        File (HDF5) or folder (zarr).
+
+    Returns
+    -------
+    AnnData
+        In memory.
+
+    Raises
+    ------
+    FileNotFoundError
+        If nothing is there.
+    ValueError
+        If it is not, or no longer, an AnnData: another format, truncated, damaged.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"{path} does not exist. Check the path (working directory: {Path.cwd()}).")
+    if path.is_file() and not h5py.is_hdf5(path):
+        hint = _OTHER_FORMATS.get(path.suffix.lower())
+        step = f"Read it by {hint}." if hint else "It may be truncated or a failed download: fetch it again."
+        raise ValueError(f"{path} ({path.stat().st_size} bytes) is not an .h5ad (HDF5) file. {step}")
+    try:
+        if path.is_dir():
+            return anndata.read_zarr(path)
+        with h5py.File(path, "r") as file:
+            missing = {"obs", "var"} - set(file)
+        if not missing:
+            return anndata.read_h5ad(path)
+    # readers of a damaged file fail in as many ways as there are places to be damaged
+    except Exception as error:
+        raise ValueError(
+            f"{path} cannot be read as an AnnData ({type(error).__name__}: {error}). It may be truncated, "
+            "damaged, or of another kind: write or fetch it again."
+        ) from error
+    hint = _OTHER_FORMATS.get(path.suffix.lower(), "the tool that wrote it")
+    raise ValueError(f"{path} is an HDF5 file but holds no AnnData (no {sorted(missing)}). Read it by {hint}.")
+
+
+def write(adata: AnnData, path: str | os.PathLike[str]) -> None:
+    """Write an AnnData to ``.h5ad`` or ``.zarr``, whole or not at all.
+
+    The data go to a temporary name in the same folder, which then takes the place of ``path``; ``adata`` is not
+    changed (strings stay strings).
+
+    Parameters
+    ----------
+    adata
+        What to write.
+    path
+        Target; its suffix chooses the format. An existing one is replaced.
+
+    Raises
+    ------
+    ValueError
+        If the suffix is neither ``.h5ad`` nor ``.zarr``.
+    OSError
+        If the folder is missing, read-only or full. An older file at ``path`` is then still there.
+    """
+    path = Path(path)
+    if path.suffix not in (".h5ad", ".zarr"):
+        raise ValueError(f"path={str(path)!r} must end in .h5ad or .zarr.")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"The folder {path.parent} does not exist. Create it first.")
+    try:
+        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+    try:
+        part = temporary / path.name
+        if path.suffix == ".h5ad":
+            adata.write_h5ad(part, convert_strings_to_categoricals=False)
+        else:
+            adata.write_zarr(part, convert_strings_to_categoricals=False)
+        if path.is_dir():
+            # a folder cannot be replaced in one step: set the old one aside first
+            os.replace(path, temporary / "old")
+        os.replace(part, path)
+    # h5py reports a full disk as either of the two
+    except (OSError, RuntimeError) as error:
+        raise _cannot_write(path, error) from error
+    finally:
+        if (temporary / "old").exists() and not path.exists():
+            os.replace(temporary / "old", path)
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _cannot_write(path: Path, error: Exception) -> OSError:
+    code = getattr(error, "errno", None)
+    message = f"cannot write {path.name} in {path.parent} ({error}). Is the folder writable, with room left?"
+    return OSError(code, message) if code is not None else OSError(message)

@@ -1,0 +1,209 @@
+"""Expression matrices out of an AnnData: one format, float32 CSR, after the checks that catch the usual accidents."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+import scipy.sparse as sp
+from anndata import AnnData
+from anndata.abc import CSCDataset, CSRDataset
+
+Kind = Literal["counts", "normalized", "log1p"]
+
+TARGET_SUM = 1e4
+# float32 holds every whole number up to here exactly
+MAX_EXACT = 2**24
+# log1p of a count of 1e13: nothing above is a logarithm of anything sequenced
+MAX_LOG = 30.0
+_CHUNK_VALUES = 2**24
+
+
+def counts(adata: AnnData, *, layer: str | None = None) -> sp.csr_matrix:
+    """Raw counts as a sparse matrix, checked.
+
+    Dense, CSR and CSC matrices of any real dtype, views and backed files are accepted (files are read in chunks of
+    rows). The result never shares memory with ``adata``. Cells and genes without a single count are kept.
+
+    Parameters
+    ----------
+    adata
+        Cells x genes.
+    layer
+        Layer that holds the counts; ``adata.X`` if None.
+
+    Returns
+    -------
+    csr_matrix
+        float32, shape ``[n_obs, n_vars]``, without explicit zeros, column indices sorted.
+
+    Raises
+    ------
+    KeyError
+        If the layer does not exist.
+    TypeError
+        If the values are not real numbers.
+    ValueError
+        If there are no cells or no genes, or the values are NaN, infinite, negative, not whole, or above 2**24
+        (beyond which float32 would silently round them).
+    """
+    matrix, place = _locate(adata, layer)
+    result = read_matrix(matrix, place)
+    check_finite_nonnegative(result.data, place, adata)
+    fractional = float(np.mean(result.data != np.rint(result.data))) if result.nnz else 0.0
+    if fractional > 0:
+        raise ValueError(_not_counts(adata, place, float(result.data.max()), fractional))
+    if result.nnz and result.data.max() > MAX_EXACT:
+        raise ValueError(
+            f"{place} holds {result.data.max():.0f}, above 2**24 = {MAX_EXACT}, which float32 cannot hold exactly. "
+            "Counts of molecules are far smaller: check what this matrix is, or divide it by a constant first."
+        )
+    return as_float32(result)
+
+
+def expression(adata: AnnData, *, layer: str | None = None, kind: Kind = "counts") -> sp.csr_matrix:
+    """Log-normalised expression: ``log1p(10^4 * x / sum(x))`` per cell.
+
+    Parameters
+    ----------
+    adata
+        Cells x genes.
+    layer
+        Layer to read; ``adata.X`` if None.
+    kind
+        What the matrix holds. ``"counts"``: whole numbers; ``"normalized"``: non-negative values on a linear scale
+        (such as volume-normalised MERFISH), which are size-normalised like counts; ``"log1p"``: values that are
+        log-normalised already and are used as they are.
+
+    Returns
+    -------
+    csr_matrix
+        float32, shape ``[n_obs, n_vars]``. An empty cell gives an empty row.
+
+    Raises
+    ------
+    KeyError, TypeError
+        As :func:`counts`.
+    ValueError
+        If ``kind`` is unknown or the values cannot be of that kind.
+    """
+    if kind == "counts":
+        return _log_normalize(counts(adata, layer=layer))
+    if kind not in ("normalized", "log1p"):
+        raise ValueError(f"kind={kind!r} is unknown. Use 'counts', 'normalized' or 'log1p'.")
+    matrix, place = _locate(adata, layer)
+    result = read_matrix(matrix, place)
+    check_finite_nonnegative(result.data, place, adata)
+    if kind == "normalized":
+        return _log_normalize(as_float32(result))
+    if result.nnz and result.data.max() >= MAX_LOG:
+        raise ValueError(
+            f"{place} has a maximum of {result.data.max():.6g}, too large for kind='log1p' (expected < {MAX_LOG:g}). "
+            "Pass kind='counts' for raw counts or kind='normalized' for normalised values on a linear scale."
+        )
+    return as_float32(result)
+
+
+def _locate(adata: AnnData, layer: str | None) -> tuple[Any, str]:
+    if not isinstance(adata, AnnData):
+        raise TypeError(f"adata must be an AnnData, got {type(adata).__name__}. Convert it by graphfm.io.as_anndata.")
+    if adata.n_obs == 0 or adata.n_vars == 0:
+        raise ValueError(f"adata has {adata.n_obs} cells and {adata.n_vars} genes: nothing to work on.")
+    if layer is None:
+        if adata.X is None:
+            raise ValueError(f"adata.X is None. Pass layer= (found: {_names(adata.layers)}).")
+        return adata.X, "adata.X"
+    if layer not in adata.layers:
+        raise KeyError(
+            f"adata.layers has no {layer!r}. Pass another layer= or None for adata.X (found: {_names(adata.layers)})."
+        )
+    return adata.layers[layer], f"adata.layers[{layer!r}]"
+
+
+def _names(mapping: Any) -> str:
+    return ", ".join(map(repr, mapping)) or "none"
+
+
+def read_matrix(matrix: Any, place: str) -> sp.csr_matrix:
+    """Own copy as canonical CSR in the dtype it came in (whole numbers as float64)."""
+    dtype = np.dtype(getattr(matrix, "dtype", np.float64))
+    if dtype.kind not in "fiub":
+        raise TypeError(f"{place} has dtype {dtype}: real numbers are needed.")
+    if isinstance(matrix, CSCDataset):
+        matrix = matrix.to_memory()
+    if sp.issparse(matrix):
+        blocks = [matrix]
+    else:
+        if not hasattr(matrix, "shape"):
+            matrix = np.asarray(matrix)
+        width = max(1, matrix.shape[1])
+        # sparse rows on disk are mostly empty, so that more of them fit
+        size = max(1, _CHUNK_VALUES * (16 if isinstance(matrix, CSRDataset) else 1) // width)
+        blocks = (_block(matrix[start : start + size]) for start in range(0, matrix.shape[0], size))
+    wide = dtype if dtype.kind == "f" and dtype.itemsize in (4, 8) else np.dtype(np.float64)
+    parts = [sp.csr_matrix(block, dtype=wide, copy=True) for block in blocks]
+    result = parts[0] if len(parts) == 1 else sp.vstack(parts, format="csr")
+    result.sum_duplicates()
+    result.eliminate_zeros()
+    return result
+
+
+def _block(rows: Any) -> Any:
+    """A chunk of rows in memory (lazy arrays are computed here, one chunk at a time)."""
+    rows = rows.compute() if hasattr(rows, "compute") else rows
+    if sp.issparse(rows):
+        return rows
+    rows = np.asarray(rows)
+    return rows.astype(np.float32) if rows.dtype == np.float16 else rows
+
+
+def as_float32(matrix: sp.csr_matrix) -> sp.csr_matrix:
+    return matrix.astype(np.float32, copy=False)
+
+
+def _log_normalize(matrix: sp.csr_matrix) -> sp.csr_matrix:
+    total = np.asarray(matrix.sum(axis=1, dtype=np.float64)).ravel()
+    factor = np.divide(TARGET_SUM, total, out=np.zeros_like(total), where=total > 0)
+    data = np.log1p(matrix.data * np.repeat(factor, np.diff(matrix.indptr)))
+    return sp.csr_matrix((data.astype(np.float32), matrix.indices, matrix.indptr), shape=matrix.shape)
+
+
+def check_finite_nonnegative(data: np.ndarray, place: str, adata: AnnData | None = None) -> None:
+    if not np.isfinite(data).all():
+        nan, inf = int(np.isnan(data).sum()), int(np.isinf(data).sum())
+        raise ValueError(f"{place} holds {nan} NaN and {inf} infinite values. Remove those cells or genes first.")
+    if data.size and data.min() < 0:
+        found = None if adata is None else _where_counts(adata, place)
+        raise ValueError(
+            f"{place} holds {int((data < 0).sum())} negative values (minimum {data.min():.6g}): it was scaled, "
+            "centred or batch-corrected. "
+            + (f"Counts seem to be in {found}." if found else "Pass values from before that step.")
+        )
+
+
+def _not_counts(adata: AnnData, place: str, largest: float, fractional: float) -> str:
+    logged = "they look log-normalised" if largest < MAX_LOG else "they look normalised"
+    found = _where_counts(adata, place)
+    remedy = f"Counts seem to be in {found}." if found else (
+        "If they are log1p(counts * size factor), graphfm.io.recover_counts gives the counts back; "
+        "otherwise pass kind='log1p' (or kind='normalized') where the function has it."
+    )  # fmt: skip
+    return (
+        f"{place} holds no counts: {fractional:.1%} of its nonzero values are not whole, its maximum is {largest:.6g}; "
+        f"{logged}. {remedy}"
+    )
+
+
+def _where_counts(adata: AnnData, place: str) -> str | None:
+    """The first other matrix of ``adata`` whose leading rows look like counts, and how to use it."""
+    places = [("adata.X: pass layer=None", adata.X, "adata.X")]
+    places += [(f"adata.layers[{k!r}]: pass layer={k!r}", v, f"adata.layers[{k!r}]") for k, v in adata.layers.items()]
+    if adata.raw is not None:
+        places.append(("adata.raw.X: pass adata.raw.to_adata()", adata.raw.X, "adata.raw.X"))
+    for remedy, matrix, name in places:
+        if matrix is None or name == place or np.dtype(matrix.dtype).kind not in "fiub":
+            continue
+        head = read_matrix(matrix[: min(256, matrix.shape[0])], name).data
+        if head.size and np.isfinite(head).all() and head.min() > 0 and np.array_equal(head, np.rint(head)):
+            return remedy
+    return None

@@ -1,0 +1,165 @@
+"""How well an embedding, or predicted labels, agree with known labels."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+
+from graphfm.metrics import _checks
+
+logger = logging.getLogger(__name__)
+
+
+def knn_accuracy(
+    embedding: np.ndarray, labels: np.ndarray, *, k: int = 15, folds: int = 5, seed: int = 0
+) -> dict[str, float]:
+    """Accuracy of a k-nearest-neighbour vote under stratified cross-validation.
+
+    Votes are weighted by 1/distance, so that a type with fewer than `k` cells can still win where its cells coincide.
+    Cells of types with fewer than `folds` cells cannot be stratified and are left out (logged).
+
+    Parameters
+    ----------
+    embedding
+        ``[cells, features]``, Euclidean; finite.
+    labels
+        ``[cells]``.
+    k
+        Neighbours that vote; capped at the size of the training part.
+    folds
+        Parts of the cross-validation.
+    seed
+        Seed of the split.
+
+    Returns
+    -------
+    dict
+        ``accuracy`` and ``macro_f1`` (mean over types of F1) of the held-out predictions, fractions.
+
+    Raises
+    ------
+    ValueError
+        On other lengths, NaN, one class only, or fewer than two types with `folds` cells.
+    """
+    from sklearn.metrics import accuracy_score, f1_score
+    from sklearn.model_selection import StratifiedKFold
+    from sklearn.neighbors import KNeighborsClassifier
+
+    if k < 1 or folds < 2:
+        raise ValueError(f"k must be at least 1 and folds at least 2, got k={k} and folds={folds}.")
+    y = _checks.codes(labels, name="labels")
+    x = _checks.matrix(embedding, name="embedding", num_rows=len(y))
+    _checks.several(y, name="labels")
+    keep = np.bincount(y)[y] >= folds
+    if not keep.all():
+        logger.info("left out %d cells of types with fewer than %d cells", int((~keep).sum()), folds)
+        x, y = x[keep], y[keep]
+    if len(np.unique(y)) < 2:
+        raise ValueError(f"labels has fewer than two classes with at least folds={folds} cells. Pass a smaller folds=.")
+    predicted = np.empty_like(y)
+    for train, test in StratifiedKFold(folds, shuffle=True, random_state=seed).split(x, y):
+        vote = KNeighborsClassifier(min(k, len(train)), weights="distance").fit(x[train], y[train])
+        predicted[test] = vote.predict(x[test])
+    return {"accuracy": float(accuracy_score(y, predicted)), "macro_f1": float(f1_score(y, predicted, average="macro"))}
+
+
+def clustering_scores(embedding: np.ndarray, labels: np.ndarray, *, seed: int = 0) -> dict[str, float]:
+    """ARI and NMI of k-means (10 starts) at the TRUE number of classes.
+
+    k-means is told the number and likes clusters of one size: a rare type seldom gets a cluster of its own.
+
+    Parameters
+    ----------
+    embedding
+        ``[cells, features]``, finite.
+    labels
+        ``[cells]``.
+    seed
+        Seed of the starts.
+
+    Returns
+    -------
+    dict
+        ``ari`` (Hubert & Arabie 1985, chance 0) and ``nmi`` (arithmetic mean of entropies).
+
+    Raises
+    ------
+    ValueError
+        On other lengths, NaN, or one class only.
+    """
+    from sklearn.cluster import KMeans
+
+    y = _checks.codes(labels, name="labels")
+    x = _checks.matrix(embedding, name="embedding", num_rows=len(y))
+    _checks.several(y, name="labels")
+    found = KMeans(len(np.unique(y)), n_init=10, random_state=seed).fit_predict(x)
+    return agreement(found, y)
+
+
+def agreement(predicted: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """ARI, NMI, homogeneity and completeness of two labellings; the names of the clusters do not matter.
+
+    Homogeneity: a cluster holds one class; completeness: a class lies in one cluster (Rosenberg & Hirschberg 2007).
+
+    Parameters
+    ----------
+    predicted, labels
+        ``[cells]``.
+
+    Returns
+    -------
+    dict
+        ``ari``, ``nmi``, ``homogeneity``, ``completeness``.
+
+    Raises
+    ------
+    ValueError
+        On other lengths, missing labels, or a truth of one class only.
+    """
+    from sklearn.metrics import (
+        adjusted_rand_score,
+        completeness_score,
+        homogeneity_score,
+        normalized_mutual_info_score,
+    )
+
+    y = _checks.codes(labels, name="labels")
+    found = _checks.codes(predicted, name="predicted", num_rows=len(y))
+    _checks.several(y, name="labels")
+    return {
+        "ari": float(adjusted_rand_score(y, found)),
+        "nmi": float(normalized_mutual_info_score(y, found)),
+        "homogeneity": float(homogeneity_score(y, found)),
+        "completeness": float(completeness_score(y, found)),
+    }
+
+
+def label_accuracy(predicted: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """Accuracy and macro F1 (over the classes of the truth) of predicted label names.
+
+    Parameters
+    ----------
+    predicted, labels
+        ``[cells]``, the same names in both.
+
+    Returns
+    -------
+    dict
+        ``accuracy``, ``macro_f1``.
+
+    Raises
+    ------
+    ValueError
+        On other lengths, missing labels, or a truth of one class only.
+    """
+    y = _checks.codes(labels, name="labels")
+    _checks.codes(predicted, name="predicted", num_rows=len(y))
+    _checks.several(y, name="labels")
+    truth, guess = np.asarray(labels, dtype=object), np.asarray(predicted, dtype=object)
+    hit = truth == guess
+    scores = []
+    for name in set(truth):
+        both = (truth == name).sum() + (guess == name).sum()
+        scores.append(2 * (hit & (truth == name)).sum() / both)
+    return {"accuracy": float(hit.mean()), "macro_f1": float(np.mean(scores))}

@@ -1,0 +1,123 @@
+"""Safetensors files: models to share, and training states to resume from."""
+
+import json
+import os
+import subprocess
+from dataclasses import fields
+from importlib.resources import as_file, files
+from pathlib import Path
+
+import safetensors
+import torch
+from safetensors.torch import save_file
+
+import graphfm
+from graphfm.models.graphfm import GraphFM, GraphFMConfig
+
+MODEL_FILE = "model.safetensors"
+SHIPPED = "small.safetensors"
+
+
+def save_tensors(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> Path:
+    """Write a safetensors file under a temporary name, then rename it: it is whole or not there.
+
+    Raises
+    ------
+    OSError
+        The folder cannot be written to or is full; names the file.
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, partial, metadata)
+        os.replace(partial, path)
+    except (OSError, safetensors.SafetensorError) as error:
+        if partial.exists():
+            partial.unlink()
+        raise OSError(f"cannot write {path}: {error}. Choose a folder that is writable and has room.") from error
+    return path
+
+
+def load_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """Tensors and metadata of a safetensors file.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        No such file; truncated or of another format.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"no checkpoint at {path}. `graphfm pretrain` writes one; see also save_pretrained.")
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except (safetensors.SafetensorError, OSError) as error:
+        raise ValueError(
+            f"{path} is no complete safetensors file ({error}). Copy it again, or pass a file written by graphfm."
+        ) from error
+
+
+def save_model(model: GraphFM, path: str | Path, *, metadata: dict[str, str]) -> Path:
+    """See `GraphFM.save_pretrained`."""
+    path = Path(path)
+    if path.suffix != ".safetensors":
+        path = path / MODEL_FILE
+    described = {
+        **metadata,
+        "format": "graphfm-model",
+        "graphfm_version": graphfm.__version__,
+        "commit": commit(),
+        "config": json.dumps(model.config_dict()),
+    }
+    return save_tensors(path, model.state_dict(), described)
+
+
+def load_model(path: str | Path | None = None) -> GraphFM:
+    """See `GraphFM.from_pretrained`."""
+    if path is None:
+        with as_file(files("graphfm.weights") / SHIPPED) as shipped:
+            return _build(shipped, *load_tensors(shipped))
+    path = Path(path)
+    path = path / MODEL_FILE if path.is_dir() else path
+    return _build(path, *load_tensors(path))
+
+
+def model_metadata(path: str | Path | None = None) -> dict[str, str]:
+    """What is written in a model file beside the weights (default: the shipped one)."""
+    if path is None:
+        with as_file(files("graphfm.weights") / SHIPPED) as shipped:
+            return load_tensors(shipped)[1]
+    return load_tensors(Path(path))[1]
+
+
+def _build(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> GraphFM:
+    if metadata.get("format") not in ("graphfm-model", "graphfm-training"):
+        raise ValueError(f"{path} holds tensors but no graphfm model. Pass a file written by graphfm.")
+    model = GraphFM(read_config(path, metadata))
+    weights = {
+        name.removeprefix("model/"): t.float() for name, t in tensors.items() if not name.startswith("optimizer/")
+    }
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise ValueError(f"the weights in {path} do not fit its config ({error}). It is of another version.") from error
+    return model.eval()
+
+
+def read_config(path: Path, metadata: dict[str, str]) -> GraphFMConfig:
+    """Config from a file's metadata, checked."""
+    try:
+        values = json.loads(metadata["config"])
+        return GraphFMConfig(**{field.name: values[field.name] for field in fields(GraphFMConfig)})
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} has no readable graphfm config ({error}). It is of another version.") from error
+
+
+def commit() -> str:
+    """Commit of the source tree, with '-dirty' where it was changed; 'release' outside of a checkout."""
+    root = Path(graphfm.__file__).resolve().parent.parent
+    if not (root / ".git").exists():
+        return "release"
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    return result.stdout.strip() or "unknown"

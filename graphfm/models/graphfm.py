@@ -1,0 +1,207 @@
+"""The trunk: stems, a stack of graph blocks, heads. Everything that is learned is in this file's one class."""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from graphfm.models.inputs import CellGraph
+from graphfm.nn import CellStem, GeneStem, GraphBlock, NegativeBinomialHead, Neighborhood
+from graphfm.nn.stem import GeneSpace
+
+
+@dataclass(frozen=True)
+class GraphFMConfig:
+    """Shape of the trunk.
+
+    Parameters
+    ----------
+    num_genes
+        Rows of the gene vocabulary the embedding table belongs to.
+    vocabulary
+        Version of that vocabulary; weights made for another one are refused.
+    dim
+        Width of the states and of the embedding.
+    num_layers
+        Graph blocks.
+    heads
+        Attention heads; divides `dim`.
+    anchor
+        Share of the stem in each layer's output.
+    """
+
+    num_genes: int
+    vocabulary: str
+    dim: int = 64
+    num_layers: int = 8
+    heads: int = 8
+    anchor: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.dim % self.heads:
+            raise ValueError(f"heads={self.heads} does not divide dim={self.dim}")
+        if not 0 <= self.anchor <= 1:
+            raise ValueError(f"anchor={self.anchor} is no share between 0 and 1")
+        if min(self.num_genes, self.dim, self.num_layers, self.heads) < 1:
+            raise ValueError(f"num_genes, dim, num_layers and heads must be at least 1, got {self}")
+
+
+def tiny(num_genes: int, vocabulary: str) -> GraphFMConfig:
+    """For tests: seconds on one core."""
+    return GraphFMConfig(num_genes, vocabulary, dim=32, num_layers=2, heads=4)
+
+
+def small(num_genes: int, vocabulary: str) -> GraphFMConfig:
+    """The shipped weights: minutes on two cores."""
+    return GraphFMConfig(num_genes, vocabulary)
+
+
+def base(num_genes: int, vocabulary: str) -> GraphFMConfig:
+    """For a GPU."""
+    return GraphFMConfig(num_genes, vocabulary, dim=256, num_layers=16)
+
+
+class GraphFM(nn.Module):
+    """Graph transformer over cells and genes.
+
+    Every node, whatever its type, is a row of one state matrix; every relation is part of one `Neighborhood`.
+
+    Parameters
+    ----------
+    config
+        Shape of the trunk.
+    """
+
+    def __init__(self, config: GraphFMConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.gene_space = GeneSpace(config.num_genes, config.dim)
+        self.cell_stem = CellStem(config.dim)
+        self.gene_stem = GeneStem(config.dim)
+        self.blocks = nn.ModuleList(
+            GraphBlock(config.dim, layer=i + 1, num_layers=config.num_layers, heads=config.heads, anchor=config.anchor)
+            for i in range(config.num_layers)
+        )
+        self.expression_head = NegativeBinomialHead(config.dim)
+
+    def place_genes(self, cells: CellGraph) -> Float[Tensor, "genes d"]:
+        """Genes of a data set in the common space, so that ``(x - mean) @ placed`` is a cell's position.
+
+        Raises
+        ------
+        ValueError
+            The data were aligned to another gene vocabulary than the model's.
+        """
+        if cells.vocabulary != self.config.vocabulary:
+            raise ValueError(
+                f"the model was trained on gene vocabulary {self.config.vocabulary}, this graphfm has "
+                f"{cells.vocabulary}. Install the graphfm version it was made with, or pre-train again."
+            )
+        return self.gene_space(cells.gene_rows, cells.loadings[:, : self.config.dim], cells.outside(self.config.dim))
+
+    def stem_cells(self, cells: CellGraph) -> Float[Tensor, "n d"]:
+        """First states of all cells of a data set."""
+        scores = cells.project(self.place_genes(cells))
+        return self.cell_stem(scores, cells.library, cells.scale)
+
+    def stem_genes(self, cells: CellGraph) -> Float[Tensor, "genes d"]:
+        """First states of the data set's genes, for graphs that hold genes too."""
+        known = (cells.gene_rows >= 0).unsqueeze(-1)
+        identity = self.gene_space.embedding(cells.gene_rows.clamp(min=0)) * known
+        placed = self.place_genes(cells)
+        placed = placed / placed.std().clamp(min=1e-12)
+        return self.gene_stem(identity, cells.gene_statistics, placed)
+
+    def forward(self, h0: Float[Tensor, "n d"], neighborhood: Neighborhood) -> Float[Tensor, "n d"]:
+        """Last states of `n` nodes from their stem output, all in memory at once.
+
+        Examples
+        --------
+        >>> import torch
+        >>> from graphfm.models import GraphFM, GraphFMConfig
+        >>> from graphfm.nn import Neighborhood
+        >>> model = GraphFM(GraphFMConfig(num_genes=100, vocabulary="example", dim=32, num_layers=2))
+        >>> edges = torch.tensor([[1, 2], [0, 2], [0, 1]])
+        >>> graph = Neighborhood(edges, torch.full((3, 2), 0.5), torch.zeros_like(edges), torch.zeros(3, 2))
+        >>> model(torch.randn(3, 32), graph).shape
+        torch.Size([3, 32])
+        """
+        h = h0
+        for block in self.blocks:
+            h = block(h, h0, neighborhood)
+        return h
+
+    @torch.no_grad()
+    def layers(
+        self, h0: Float[Tensor, "n d"], neighborhood: Neighborhood, tiles: list[Tensor]
+    ) -> Iterator[Float[Tensor, "n d"]]:
+        """Exact inference in bounded memory: the states after each layer, computed tile by tile.
+
+        Parameters
+        ----------
+        h0
+            Stem output of all nodes.
+        neighborhood
+            All edges.
+        tiles
+            Node ids that together cover every node once; only speed and memory depend on them.
+        """
+        h = h0
+        for block in self.blocks:
+            following = torch.empty_like(h)
+            for rows in tiles:
+                nodes, local = neighborhood.localize(rows)
+                following[rows] = block(h[nodes], h0[rows], local)
+            h = following
+            yield h
+
+    def save_pretrained(self, path: str | Path, *, metadata: dict[str, str] | None = None) -> Path:
+        """Write weights and config to a safetensors file.
+
+        Parameters
+        ----------
+        path
+            File to write, or a folder, where it is called ``model.safetensors``.
+        metadata
+            Further strings to store, such as what the model was trained on.
+
+        Returns
+        -------
+        Path of the file.
+        """
+        from graphfm.models.checkpoint import save_model
+
+        return save_model(self, path, metadata=metadata or {})
+
+    @classmethod
+    def from_pretrained(cls, path: str | Path | None = None) -> "GraphFM":
+        """Load a model; without `path` the weights that come inside the package.
+
+        Parameters
+        ----------
+        path
+            A safetensors file written by `save_pretrained` or by ``graphfm pretrain``, or a folder of one.
+
+        Raises
+        ------
+        FileNotFoundError
+            Nothing at `path`.
+        ValueError
+            The file is truncated, is no graphfm model, or belongs to another gene vocabulary.
+
+        Examples
+        --------
+        >>> from graphfm.models import GraphFM
+        >>> GraphFM.from_pretrained().config.dim
+        64
+        """
+        from graphfm.models.checkpoint import load_model
+
+        return load_model(path)
+
+    def config_dict(self) -> dict:
+        """Config as plain values."""
+        return asdict(self.config)

@@ -1,0 +1,129 @@
+"""What the trunk reads of a data set: arrays and tensors, no AnnData."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from graphfm.nn.neighborhood import Neighborhood
+
+CHUNK = 16384
+"""Cells projected at a time."""
+
+
+@dataclass(frozen=True)
+class CellGraph:
+    """Cells of one data set with their graphs, ready for the trunk.
+
+    Only genes with a loading are kept: they are what the stem sees and what the objective predicts.
+
+    Parameters
+    ----------
+    expression
+        Log-normalised expression, sparse ``[n, genes]``.
+    counts
+        Counts of the same genes; None where the data have none (embedding needs none, pre-training does).
+    totals
+        All counts of each cell, ``[n]``, also of genes that are not kept.
+    gene_rows
+        Vocabulary row of each gene, -1 outside, ``[genes]``.
+    gene_names
+        Names, ``[genes]``.
+    loadings
+        Principal axes of `expression`, orthonormal columns, ``[genes, p]``.
+    variance
+        Sum of the variances of the ``p`` components.
+    library
+        Standardised log library size, ``[n]``.
+    neighborhood
+        Cell-cell edges of all relations.
+    vocabulary
+        Version of the gene vocabulary that `gene_rows` refers to.
+    name
+        Of the data set, for logs.
+    """
+
+    expression: sp.csr_matrix
+    counts: sp.csr_matrix | None
+    totals: Tensor
+    gene_rows: Tensor
+    gene_names: np.ndarray
+    loadings: Tensor
+    variance: float
+    library: Tensor
+    neighborhood: Neighborhood
+    vocabulary: str
+    name: str = "data"
+
+    @property
+    def num_cells(self) -> int:
+        """Cells."""
+        return self.expression.shape[0]
+
+    @property
+    def scale(self) -> float:
+        """Factor that gives projected cells unit variance a channel, for as many channels as components."""
+        return float((self.loadings.shape[1] / max(self.variance, 1e-12)) ** 0.5)
+
+    @cached_property
+    def mean(self) -> Float[Tensor, "genes"]:
+        """Mean expression of each gene over the cells."""
+        return torch.from_numpy(np.asarray(self.expression.mean(axis=0), dtype=np.float32).ravel())
+
+    @cached_property
+    def log_share(self) -> Float[Tensor, "genes"]:
+        """Log of each gene's share of all counts, with half a count added; needs counts."""
+        sums = np.asarray(self.counts.sum(axis=0, dtype=np.float64)).ravel() + 0.5
+        return torch.from_numpy(np.log(sums / max(float(self.totals.double().sum()), 1.0)).astype(np.float32))
+
+    @cached_property
+    def gene_statistics(self) -> Float[Tensor, "genes 3"]:
+        """Mean, share of zeros and log dispersion of each gene, each standardised over the genes."""
+        x = self.expression
+        mean = np.asarray(x.mean(axis=0)).ravel()
+        variance = np.asarray(x.multiply(x).mean(axis=0)).ravel() - mean**2
+        zeros = 1 - np.bincount(x.indices, minlength=x.shape[1]) / x.shape[0]
+        table = np.stack([mean, zeros, np.log1p(variance / np.maximum(mean, 1e-6))], axis=1)
+        table = (table - table.mean(0)) / np.maximum(table.std(0), 1e-6)
+        return torch.from_numpy(table.astype(np.float32))
+
+    def outside(self, dim: int) -> Float[Tensor, "genes d"] | None:
+        """Vectors for genes outside the vocabulary where it knows none at all: pseudo-random, fixed by the name.
+
+        Where some genes are known, the others take their place from co-expression alone and this is None.
+        """
+        if (self.gene_rows >= 0).any():
+            return None
+        from hashlib import blake2b
+
+        seeds = (int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "little") for name in self.gene_names)
+        rows = [np.random.default_rng(seed).standard_normal(dim, dtype=np.float32) for seed in seeds]
+        return torch.from_numpy(np.stack(rows))
+
+    def project(self, placed: Float[Tensor, "genes d"]) -> Float[Tensor, "n d"]:
+        """Centred expression times the placed genes; differentiable, exact in any chunking."""
+        return self.product(self.expression, placed) - self.mean.to(placed.device) @ placed
+
+    @staticmethod
+    def product(sparse: sp.csr_matrix, dense: Float[Tensor, "genes d"]) -> Float[Tensor, "n d"]:
+        """Sparse (scipy) times dense (torch), differentiable in the dense factor."""
+        return _SparseProduct.apply(dense, sparse)
+
+
+class _SparseProduct(torch.autograd.Function):
+    """Product by scipy, whose row loop gives each row the same sum whatever other rows are there."""
+
+    @staticmethod
+    def forward(ctx, dense: Tensor, sparse: sp.csr_matrix) -> Tensor:
+        ctx.sparse = sparse
+        array = dense.detach().cpu().numpy()
+        chunks = [sparse[i : i + CHUNK] @ array for i in range(0, sparse.shape[0], CHUNK)]
+        return torch.from_numpy(np.concatenate(chunks)).to(dense.device)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
+        return torch.from_numpy(ctx.sparse.T @ gradient.cpu().numpy()).to(gradient.device), None

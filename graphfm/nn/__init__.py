@@ -1,0 +1,17 @@
+"""Building blocks of the trunk: pure torch, no AnnData."""
+
+from graphfm.nn.attention import neighbor_attention
+from graphfm.nn.block import GraphBlock
+from graphfm.nn.heads import NegativeBinomialHead
+from graphfm.nn.neighborhood import RELATIONS, Neighborhood
+from graphfm.nn.stem import CellStem, GeneStem
+
+__all__ = [
+    "RELATIONS",
+    "CellStem",
+    "GeneStem",
+    "GraphBlock",
+    "NegativeBinomialHead",
+    "Neighborhood",
+    "neighbor_attention",
+]

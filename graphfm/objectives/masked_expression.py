@@ -1,0 +1,125 @@
+"""Masked expression: hide counts of every cell, predict them from what the cell and its neighbours still show."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from torch import Tensor
+
+from graphfm.models.graphfm import GraphFM
+from graphfm.models.inputs import CellGraph
+from graphfm.nn.heads import negative_binomial_nll
+from graphfm.nn.neighborhood import Neighborhood
+
+
+@dataclass(frozen=True)
+class MaskedExpressionConfig:
+    """Settings of the objective.
+
+    Parameters
+    ----------
+    mask_share
+        Share of the (cell, gene) entries that are hidden, zeros as well as counts.
+    genes_per_step
+        Genes predicted in a step, drawn at random.
+    halo
+        Neighbours from outside the batch that come along, at most, per cell of the batch; drawn at random.
+    neighbor_share
+        Share of the cells that predict hidden counts of a random neighbour instead of their own. A cell's own
+        sampling noise tells nothing about its neighbour, so this asks for the state of the neighbourhood.
+    """
+
+    mask_share: float = 0.3
+    genes_per_step: int = 512
+    halo: float = 2.0
+    neighbor_share: float = 0.8
+
+    def __post_init__(self) -> None:
+        if not 0 < self.mask_share < 1:
+            raise ValueError(f"mask_share must lie between 0 and 1, got {self.mask_share}")
+        if not 0 <= self.neighbor_share <= 1:
+            raise ValueError(f"neighbor_share must lie between 0 and 1, got {self.neighbor_share}")
+        if self.genes_per_step < 1:
+            raise ValueError(f"genes_per_step must be at least 1, got {self.genes_per_step}")
+        if self.halo < 0:
+            raise ValueError(f"halo must not be negative, got {self.halo}")
+
+
+def masked_expression(
+    model: GraphFM,
+    cells: CellGraph,
+    core: Tensor,
+    *,
+    config: MaskedExpressionConfig,
+    generator: torch.Generator,
+) -> tuple[Tensor, dict[str, float]]:
+    """Negative binomial loss on hidden entries of a batch of cells.
+
+    Some of the cells' direct neighbours come along (masked too), and the whole trunk runs on the graph among them. The
+    cell graph itself was built from the unmasked data, so neighbours carry some of what is hidden: the loss
+    measures denoising by the graph, not prediction of unseen cells.
+
+    Parameters
+    ----------
+    model
+        The trunk.
+    cells
+        A data set with counts.
+    core
+        Cells the loss is taken on, ``[n]``.
+    config
+        Settings.
+    generator
+        Source of all randomness.
+
+    Returns
+    -------
+    loss, diagnostics
+        Mean loss of a hidden entry; `diagnostics` has it beside that of the gene means alone (``null_loss``).
+    """
+    reached, _ = cells.neighborhood.localize(core)
+    outside = reached[len(core) :]
+    outside = outside[torch.randperm(len(outside), generator=generator)[: int(config.halo * len(core))]]
+    nodes, local = cells.neighborhood.localize(torch.cat([core, outside]), halo=0)
+    counts = cells.counts[nodes.numpy()]
+    num_genes = counts.shape[1]
+    hidden = torch.rand(len(nodes), num_genes, generator=generator) < config.mask_share
+
+    placed = model.place_genes(cells)
+    device = placed.device
+    scores = _project_visible(cells, nodes, hidden, placed, config.mask_share)
+    h0 = model.cell_stem(scores, cells.library[nodes].to(device), cells.scale)
+    h = model(h0, local.to(device))[: len(core)]
+
+    genes = torch.randperm(num_genes, generator=generator)[: config.genes_per_step]
+    predicted = _predicted_cells(local.take(slice(len(core))), config.neighbor_share, generator)
+    target = torch.from_numpy(counts[predicted.numpy()][:, genes.numpy()].toarray()).to(device)
+    log_size = cells.totals[nodes[predicted]].clamp(min=1).log().to(device)
+    log_share = cells.log_share[genes].to(device)
+    weight = hidden[predicted][:, genes].to(device)
+    log_mean, log_theta = model.expression_head(h, placed[genes] / cells.scale, log_share, log_size)
+    loss = (negative_binomial_nll(target, log_mean, log_theta) * weight).sum() / weight.sum().clamp(min=1)
+    with torch.no_grad():
+        flat = log_size.unsqueeze(-1) + log_share
+        null = (negative_binomial_nll(target, flat, log_theta) * weight).sum() / weight.sum().clamp(min=1)
+    return loss, {"loss": float(loss.detach()), "null_loss": float(null)}
+
+
+def _predicted_cells(local: Neighborhood, neighbor_share: float, generator: torch.Generator) -> Tensor:
+    """For each cell the one whose hidden counts it predicts: itself, or a neighbour drawn by weight."""
+    own = torch.arange(len(local))
+    drawn = torch.multinomial(local.weight + 1e-9 * (local.weight == 0), 1, generator=generator)
+    neighbor = local.index.gather(1, drawn).squeeze(1)
+    connected = local.weight.gather(1, drawn).squeeze(1) > 0
+    outward = torch.rand(len(local), generator=generator) < neighbor_share
+    return torch.where(outward & connected, neighbor, own)
+
+
+def _project_visible(cells: CellGraph, nodes: Tensor, hidden: Tensor, placed: Tensor, mask_share: float) -> Tensor:
+    """Centred projection of what is not hidden, scaled up so that its expectation is that of all (as in dropout)."""
+    x = cells.expression[nodes.numpy()]
+    rows = np.repeat(np.arange(x.shape[0]), np.diff(x.indptr))
+    visible = ~hidden.numpy()[rows, x.indices]
+    kept = sp.csr_matrix((x.data * visible / np.float32(1 - mask_share), x.indices, x.indptr), shape=x.shape)
+    return CellGraph.product(kept, placed) - cells.mean.to(placed.device) @ placed

@@ -1,0 +1,180 @@
+"""Figures that scanpy and squidpy lack. Every function draws on an Axes and returns it."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import scipy.sparse as sp
+from anndata import AnnData
+from matplotlib.axes import Axes
+
+from graphfm import _keys
+
+# Okabe and Ito's eight colours, safe for colour-blind readers, then four of Paul Tol's muted ones
+PALETTE = (
+    "#0072B2",
+    "#E69F00",
+    "#009E73",
+    "#CC79A7",
+    "#56B4E9",
+    "#D55E00",
+    "#F0E442",
+    "#000000",
+    "#332288",
+    "#AA4499",
+    "#999933",
+    "#88CCEE",
+)
+ACTIVATES, REPRESSES = PALETTE[0], PALETTE[5]
+
+
+def labelled_scatter(
+    ax: Axes, points: np.ndarray, labels: Sequence, *, title: str = "", size: float | None = None
+) -> Axes:
+    """Points coloured by label, each label written where its points are and told apart by colour and legend.
+
+    Parameters
+    ----------
+    ax
+        To draw on.
+    points
+        ``[n, 2]``.
+    labels
+        ``[n]``; missing values are drawn in grey.
+    title
+        Above the panel.
+    size
+        Area of a point; by default it shrinks with their number.
+    """
+    import pandas as pd
+
+    values = pd.Categorical(labels)
+    size = size or float(np.clip(12000 / len(points), 1, 30))
+    missing = values.codes < 0
+    ax.scatter(*points[missing].T, s=size, c="#BBBBBB", linewidths=0)
+    for code, name in enumerate(values.categories):
+        chosen = values.codes == code
+        ax.scatter(
+            *points[chosen].T,
+            s=size,
+            color=PALETTE[code % len(PALETTE)],
+            marker="o" if code < len(PALETTE) else "^",
+            linewidths=0,
+            label=str(name),
+        )
+    ax.set(title=title, xticks=[], yticks=[])
+    return ax
+
+
+def training_curve(ax: Axes, log: Sequence[Mapping]) -> Axes:
+    """Loss over the steps of a run, smoothed, beside the loss of predicting every gene's mean.
+
+    Parameters
+    ----------
+    ax
+        To draw on.
+    log
+        Records of `graphfm.train.log.read`.
+    """
+    import pandas as pd
+
+    table = pd.DataFrame(log)
+    window = max(len(table) // 20, 1)
+    gain = (table["null_loss"] - table["loss"]).rolling(window, min_periods=1).mean()
+    for number, (name, part) in enumerate(table.groupby("data", sort=True)):
+        part_gain = (part["null_loss"] - part["loss"]).rolling(max(len(part) // 20, 1), min_periods=1).mean()
+        ax.plot(part["step"], part_gain, color=PALETTE[number], lw=1, label=str(name))
+    if table["data"].nunique() > 1:
+        ax.plot(table["step"], gain, color="black", lw=2, label="all")
+    ax.axhline(0, color="grey", lw=1, ls="--")
+    ax.set(xlabel="step", ylabel="nats gained per hidden count\nover the gene's mean")
+    ax.legend(frameon=False, fontsize="small")
+    return ax
+
+
+def effective_rank(ax: Axes, profiles: Mapping[str, Sequence[float]]) -> Axes:
+    """Effective rank of the states layer by layer, one line a model.
+
+    Parameters
+    ----------
+    ax
+        To draw on.
+    profiles
+        Ranks from the stem (layer 0) to the last layer, by name.
+    """
+    for number, (name, ranks) in enumerate(profiles.items()):
+        ax.plot(range(len(ranks)), ranks, marker="o", ms=4, color=PALETTE[number], label=name)
+    ax.set(xlabel="layer (0: stem)", ylabel="effective rank of the states", ylim=(0, None))
+    ax.legend(frameon=False, fontsize="small")
+    return ax
+
+
+def grn(ax: Axes, adata: AnnData, tf: str | None = None, *, key: str = _keys.REGULATORY, num_targets: int = 14) -> Axes:
+    """A transcription factor and its strongest targets, with the edges among them.
+
+    Blue arrows raise, orange bars lower expression; the width is the strength.
+
+    Parameters
+    ----------
+    ax
+        To draw on.
+    adata
+        With a regulatory graph in ``varp[key]``.
+    tf
+        Regulator; default: the one with the largest sum of absolute weights.
+    key
+        Key in ``varp``.
+    num_targets
+        Targets shown.
+
+    Raises
+    ------
+    KeyError
+        No such graph or gene.
+    """
+    import networkx as nx
+
+    if key not in adata.varp:
+        raise KeyError(
+            f"adata.varp has no {key!r} (found: {sorted(adata.varp)}). Run graphfm.pp.regulatory_graph(adata)."
+        )
+    graph = sp.csr_matrix(adata.varp[key])
+    if tf is None:
+        tf = str(adata.var_names[int(np.argmax(np.asarray(abs(graph).sum(axis=1)).ravel()))])
+    if tf not in adata.var_names:
+        raise KeyError(f"tf={tf!r} is not in adata.var_names")
+    row = graph[adata.var_names.get_loc(tf)]
+    targets = row.indices[np.argsort(-np.abs(row.data), kind="stable")][:num_targets]
+    shown = [adata.var_names.get_loc(tf), *targets]
+    local = graph[shown][:, shown].tocoo()
+    network = nx.DiGraph()
+    network.add_nodes_from(adata.var_names[shown])
+    for i, j, weight in zip(local.row, local.col, local.data, strict=True):
+        if i != j:
+            network.add_edge(adata.var_names[shown[i]], adata.var_names[shown[j]], weight=float(weight))
+    # the regulator in the middle, targets around it
+    angle = np.linspace(0, 2 * np.pi, len(targets), endpoint=False)
+    position = dict(zip(adata.var_names[targets], np.stack([np.cos(angle), np.sin(angle)], axis=1), strict=True))
+    position[tf] = np.zeros(2)
+    strongest = max((abs(w) for *_, w in network.edges(data="weight")), default=1.0)
+    for sign, color, style in ((1, ACTIVATES, "-|>"), (-1, REPRESSES, "|-|")):
+        edges = [(a, b) for a, b, w in network.edges(data="weight") if w * sign > 0]
+        widths = [0.4 + 2.2 * abs(network.edges[e]["weight"]) / strongest for e in edges]
+        alphas = [0.9 if a == tf else 0.25 for a, _ in edges]
+        nx.draw_networkx_edges(
+            network,
+            position,
+            edgelist=edges,
+            width=widths,
+            edge_color=color,
+            alpha=alphas,
+            arrowstyle=style,
+            arrowsize=9,
+            node_size=900,
+            ax=ax,
+        )
+    colors = [PALETTE[6] if name == tf else "#EEEEEE" for name in network]
+    nx.draw_networkx_nodes(network, position, node_size=900, node_color=colors, edgecolors="#555555", ax=ax)
+    nx.draw_networkx_labels(network, position, font_size=7, ax=ax)
+    ax.set_axis_off()
+    ax.margins(0.12)
+    return ax

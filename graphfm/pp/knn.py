@@ -1,0 +1,183 @@
+"""Cells that look alike."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+from anndata import AnnData
+
+from graphfm import _keys, io
+from graphfm.io.matrix import Kind
+from graphfm.pp.search import EXACT_CELLS, ApproximateNeighbors
+
+logger = logging.getLogger(__name__)
+
+N_TOP_GENES = 2000
+
+
+def knn_graph(
+    adata: AnnData,
+    *,
+    n_neighbors: int = 15,
+    use_rep: str | None = None,
+    n_pcs: int = 50,
+    layer: str | None = None,
+    kind: Kind = "counts",
+    metric: str = "euclidean",
+    key_added: str | None = None,
+    seed: int = 0,
+    copy: bool = False,
+) -> AnnData | None:
+    """Graph of the nearest neighbours in expression, by :func:`scanpy.pp.neighbors`.
+
+    Without ``use_rep`` it uses ``obsm["X_pca"]``, and makes it first where it is missing: log-normalisation, the 2000
+    most variable genes if there are more, principal components. ``X`` and the layers are never changed.
+
+    Parameters
+    ----------
+    adata
+        Cells x genes (or a SpatialData or MuData with one table).
+    n_neighbors
+        Neighbours of a cell, itself included (scanpy's convention).
+    use_rep
+        Key in ``obsm`` to measure distances in; ``"X"`` for ``adata.X`` itself.
+    n_pcs
+        Principal components to make, or to use of ``obsm["X_pca"]``; fewer where the data do not have as many.
+    layer, kind
+        Where the expression is, and what it is: see :func:`graphfm.io.expression`.
+    metric
+        Distance, by scanpy's names.
+    key_added
+        None writes scanpy's keys, otherwise ``{key_added}_connectivities`` and so on.
+    seed
+        Random state. The same seed gives the same graph. Neighbours are exact up to 50,000 cells, approximate beyond.
+    copy
+        Return a changed copy instead of writing to ``adata``.
+
+    Returns
+    -------
+    AnnData or None
+        Writes ``obsp["connectivities"]`` (symmetric, in (0, 1]), ``obsp["distances"]``, ``uns["neighbors"]``, and
+        ``obsm["X_pca"]`` ``[n_obs, n_pcs]`` with ``varm["PCs"]`` (0 for genes left out) if they were made here.
+
+    Raises
+    ------
+    ValueError
+        If ``n_neighbors`` is not in 2 to ``n_obs - 1``, or the representation holds NaN.
+    KeyError
+        If ``use_rep`` does not exist.
+
+    References
+    ----------
+    McInnes, Healy and Melville 2018, arXiv:1802.03426 (weights); Wolf et al. 2018, doi:10.1186/s13059-017-1382-0.
+    """
+    import scanpy as sc
+
+    adata = io.as_anndata(adata)
+    if not 2 <= n_neighbors < adata.n_obs:
+        raise ValueError(
+            f"n_neighbors={n_neighbors} must be at least 2 and below the number of cells, n_obs={adata.n_obs}. "
+            f"Pass n_neighbors={max(2, min(15, adata.n_obs - 1))} or give more cells."
+        )
+    adata = adata.copy() if copy else adata
+    if use_rep is None and _keys.X_PCA not in adata.obsm:
+        _write_pca(adata, n_pcs=n_pcs, layer=layer, kind=kind, seed=seed)
+    name = use_rep or _keys.X_PCA
+    values = _representation(adata, name)
+    if name == _keys.X_PCA:
+        values = values[:, :n_pcs]
+    shell = AnnData(obs=adata.obs[[]], obsm={name: values})
+    exact = adata.n_obs <= EXACT_CELLS
+    search = "sklearn" if exact else ApproximateNeighbors(n_neighbors=n_neighbors, metric=metric, seed=seed)
+    sc.pp.neighbors(
+        shell,
+        n_neighbors=n_neighbors,
+        use_rep=name,
+        metric=metric,
+        transformer=search,
+        random_state=seed,
+        key_added=key_added,
+    )
+    for key, matrix in shell.obsp.items():
+        adata.obsp[key] = matrix
+    key = key_added or _keys.NEIGHBORS
+    params = {
+        **shell.uns[key]["params"],
+        "n_dims": values.shape[1],
+        "exact": exact,
+        "layer": layer or "X",
+        "kind": kind,
+    }
+    adata.uns[key] = {**shell.uns[key], "params": params}
+    return adata if copy else None
+
+
+def _representation(adata: AnnData, name: str) -> Any:
+    if name == "X":
+        values = adata.X if sp.issparse(adata.X) else np.asarray(adata.X)
+    elif name in adata.obsm:
+        values = adata.obsm[name]
+        values = values if sp.issparse(values) else np.asarray(values)
+    else:
+        found = ", ".join(map(repr, adata.obsm)) or "none"
+        raise KeyError(
+            f"adata.obsm has no {name!r}. Compute it first, or pass use_rep= (found: {found}) or use_rep=None."
+        )
+    finite = np.isfinite(values.data if sp.issparse(values) else values)
+    if not finite.all():
+        bad = "some" if sp.issparse(values) else int((~finite.reshape(len(values), -1).all(axis=1)).sum())
+        raise ValueError(
+            f"adata.obsm[{name!r}] holds NaN or infinite values in {bad} cells. Remove or repair them first."
+        )
+    return values
+
+
+def _write_pca(adata: AnnData, *, n_pcs: int, layer: str | None, kind: Kind, seed: int) -> None:
+    """Scanpy's standard recipe on a temporary copy; writes ``obsm["X_pca"]`` and ``varm["PCs"]``."""
+    import scanpy as sc
+
+    if n_pcs < 1:
+        raise ValueError(f"n_pcs={n_pcs} must be at least 1.")
+    expression = io.expression(adata, layer=layer, kind=kind)
+    chosen = _variable_genes(expression)
+    values = expression[:, chosen]
+    # the solver for sparse matrices needs fewer components than either side has
+    possible = min(values.shape) - 1
+    if possible < n_pcs:
+        logger.info("n_pcs=%d is more than %d cells x %d genes allow: %d", n_pcs, *values.shape, max(possible, 1))
+    loadings = np.zeros((adata.n_vars, max(1, min(n_pcs, possible))), dtype=np.float32)
+    if possible < 1:
+        # a single gene is its own principal component
+        scores = values.toarray() - values.mean()
+        loadings[chosen] = 1.0
+    else:
+        scores, components, *_ = sc.pp.pca(
+            values, n_comps=loadings.shape[1], random_state=seed, return_info=True, dtype="float32"
+        )
+        loadings[chosen] = components.T
+    adata.obsm[_keys.X_PCA] = np.ascontiguousarray(scores, dtype=np.float32)
+    adata.varm[_keys.PCS] = loadings
+
+
+def _variable_genes(expression: sp.csr_matrix) -> np.ndarray:
+    """Indices of the genes to take components of: expressed, and at most the 2000 most variable."""
+    import scanpy as sc
+
+    varying = np.flatnonzero((expression.max(axis=0) != expression.min(axis=0)).toarray().ravel())
+    if len(varying) == 0:
+        raise ValueError("No gene varies between cells: there is nothing to measure distances in. Check the counts.")
+    if len(varying) <= N_TOP_GENES:
+        return varying
+    shell = AnnData(expression[:, varying])
+    try:
+        flags = sc.pp.highly_variable_genes(shell, n_top_genes=N_TOP_GENES, flavor="seurat", inplace=False)
+        return varying[flags["highly_variable"].to_numpy()]
+    # scanpy bins genes by mean, which odd data (all means alike, say) leave without bins
+    except (ValueError, IndexError) as error:
+        logger.warning("highly variable genes failed (%s): taking the genes of largest variance", error)
+        mean = np.asarray(expression.mean(axis=0, dtype=np.float64)).ravel()
+        variance = np.asarray(expression.multiply(expression).mean(axis=0, dtype=np.float64)).ravel() - mean**2
+        return np.sort(varying[np.argsort(-variance[varying], kind="stable")[:N_TOP_GENES]])

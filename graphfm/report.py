@@ -1,0 +1,255 @@
+"""The demo: everything once on small data, told in one self-contained HTML page."""
+
+import base64
+import io as stdio
+import logging
+import os
+import platform
+import time
+from pathlib import Path
+
+import numpy as np
+from anndata import AnnData
+
+logger = logging.getLogger(__name__)
+
+METRICS = ("accuracy", "ari", "nmi")
+OURS = {"graphfm, shipped weights": "X_graphfm", "graphfm, pre-trained here": "X_graphfm_here"}
+
+
+def demo(out: str | Path = "demo", *, steps: int = 300, seed: int = 0) -> Path:
+    """Build graphs, pre-train, embed, compare with baselines, write ``report.html``.
+
+    Blood cells come from the scanpy package and a tissue is simulated, so that no network is needed; a section of
+    human cortex is added where it is in the cache, in ``GRAPHFM_DATA``, or can be made.
+
+    Parameters
+    ----------
+    out
+        Folder for the report, its figures and the run.
+    steps
+        Steps of pre-training.
+    seed
+        Of everything random.
+
+    Returns
+    -------
+    Path of the report.
+    """
+    from graphfm import datasets, genes, pp, tl
+    from graphfm.train import TrainConfig
+    from graphfm.train.log import read
+
+    began, out = time.perf_counter(), Path(out)
+    blood, tissue, cortex = blood_cells(), datasets.toy(num_cells=2000, num_genes=600, seed=seed), _cortex()
+    report = genes.align_genes(blood)
+    sections = {"PBMC": (blood, "bulk_labels"), "toy tissue": (tissue, "domain")}
+    if cortex is not None:
+        sections["DLPFC"] = (cortex, "layer")
+    tl.build_graphs(blood)
+    tl.build_graphs(tissue, library_key="slide")
+    pp.regulatory_graph(blood)
+    if cortex is not None:
+        tl.build_graphs(cortex)
+
+    run = out / f"run_{steps}_{seed}"
+    model = tl.pretrain({"PBMC": blood, "toy tissue": tissue}, run, config=TrainConfig(steps=steps, seed=seed))
+    for adata, _ in sections.values():
+        tl.embed(adata)
+        tl.embed(adata, model, key_added="X_graphfm_here")
+    rows = [row for name, (adata, label) in sections.items() for row in compare(adata, label, data=name, seed=seed)]
+    figures = _figures(sections, model, read(run), seed)
+    return _write(
+        out,
+        rows=rows,
+        figures=figures,
+        metrics=METRICS,
+        steps=steps,
+        genes=str(report),
+        intro="Three graphs from one AnnData, one graph transformer over them, and what plain PCA gives beside it.",
+        provenance=f"{describe()}\nseconds: {time.perf_counter() - began:.0f}, seed: {seed}",
+    )
+
+
+def blood_cells() -> AnnData:
+    """700 peripheral blood cells of ten sorted types, with counts, from the scanpy package (Zheng et al. 2017).
+
+    The package stores log-normalised values of 765 genes; the counts are recovered exactly.
+    """
+    import scanpy as sc
+
+    from graphfm.io import recover_counts
+
+    stored = sc.datasets.pbmc68k_reduced()
+    return AnnData(
+        X=recover_counts(stored.raw.X), obs=stored.obs[["bulk_labels"]].copy(), var=stored.raw.var[[]].copy()
+    )
+
+
+def compare(adata: AnnData, label: str, *, data: str, seed: int = 0) -> list[dict]:
+    """Label recovery from PCA, from PCA averaged over tissue neighbours, and from graphfm.
+
+    Parameters
+    ----------
+    adata
+        With ``X_pca`` and the embeddings in ``obsm``.
+    label
+        Column of ``obs``; cells without a label are left out.
+    data
+        Name for the rows.
+    seed
+        Of folds and k-means.
+    """
+    from graphfm.tasks import cell_types
+
+    known = adata.obs[label].notna().to_numpy()
+    truth = adata.obs[label][known].astype(str).to_numpy()
+    representations = {"PCA": adata.obsm["X_pca"]}
+    if "spatial_connectivities" in adata.obsp:
+        touching = adata.obsp["spatial_connectivities"]
+        degree = np.maximum(np.asarray(touching.sum(axis=1)), 1)
+        representations["PCA, mean over tissue neighbours"] = touching @ adata.obsm["X_pca"] / degree
+    representations |= {name: adata.obsm[key] for name, key in OURS.items() if key in adata.obsm}
+    return [
+        {"data": data, "method": method, "ours": method in OURS, **cell_types.evaluate(x[known], truth, seed)}
+        for method, x in representations.items()
+    ]
+
+
+def describe(path: str | Path | None = None) -> str:
+    """Versions, machine, and what a weights file says of itself (default: the shipped one)."""
+    import json
+    from importlib.metadata import version
+
+    import torch
+
+    import graphfm
+    from graphfm.genes import vocabulary
+    from graphfm.models.checkpoint import commit, model_metadata
+
+    metadata = model_metadata(path)
+    config = json.loads(metadata.get("config", "{}"))
+    training = json.loads(metadata.get("training", "{}"))
+    names = ", ".join(f"{name} ({n} cells)" for name, n, _ in training.get("data", [])) or "not said"
+    packages = ("torch", "torch-geometric", "anndata", "scanpy", "squidpy", "numpy")
+    lines = {
+        "graphfm": f"{graphfm.__version__} (commit {commit()})",
+        "packages": ", ".join(f"{name} {version(name)}" for name in packages),
+        "machine": f"Python {platform.python_version()}, {platform.machine()}, {os.cpu_count()} CPUs, "
+        f"{torch.get_num_threads()} threads, CUDA {'yes' if torch.cuda.is_available() else 'no'}",
+        "attention": "torch (padded gather)",
+        "vocabulary": f"{vocabulary().version}, {len(vocabulary())} genes",
+        "weights": str(path or "shipped with the package"),
+        "config": ", ".join(f"{k}={v}" for k, v in config.items()),
+        "trained on": names,
+        "made at commit": metadata.get("commit", "not said"),
+    }
+    return "\n".join(f"{key + ':':<16}{value}" for key, value in lines.items())
+
+
+def _cortex() -> AnnData | None:
+    from graphfm import datasets
+
+    try:
+        cortex = datasets.load("dlpfc_151673")
+    except (OSError, KeyError, ValueError) as error:
+        logger.info("the report comes without the cortex section: %s", error)
+        return None
+    return cortex[cortex.obs["layer"].astype(str) != "NA"].copy()
+
+
+def _figures(sections: dict, model, log: list[dict], seed: int) -> list[dict]:
+    import matplotlib.pyplot as plt
+
+    from graphfm import pl, tl
+    from graphfm.data.prepare import cell_graph
+    from graphfm.metrics.smoothing import effective_rank
+
+    blood = sections["PBMC"][0]
+    figures = []
+
+    def add(title: str, caption: str, figure) -> None:
+        buffer = stdio.BytesIO()
+        figure.savefig(buffer, dpi=150, bbox_inches="tight")
+        plt.close(figure)
+        figures.append({"title": title, "caption": caption, "png": base64.b64encode(buffer.getvalue()).decode()})
+
+    figure, axes = plt.subplots(1, 2, figsize=(11, 4.2))
+    for ax, (name, key) in zip(axes, {"PCA": "X_pca", "graphfm, shipped weights": "X_graphfm"}.items(), strict=True):
+        pl.labelled_scatter(ax, _umap(blood.obsm[key], seed), blood.obs["bulk_labels"], title=f"UMAP of {name}")
+    axes[1].legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, markerscale=2, fontsize="small")
+    add("Blood cells", "700 sorted blood cells, coloured by their sorting gate.", figure)
+
+    for name, (adata, label) in sections.items():
+        if "spatial" in adata.obsm:
+            add(*_tissue(adata, label, name, seed))
+
+    figure, ax = plt.subplots(figsize=(7, 5.5))
+    pl.grn(ax, blood)
+    add(
+        "A regulatory neighbourhood",
+        "The transcription factor with the strongest co-expression in these cells and its top targets. Blue: together, "
+        "orange: opposed. Co-expression is a hypothesis about regulation, not proof of it.",
+        figure,
+    )
+    figure, axes = plt.subplots(1, 2, figsize=(11, 3.8))
+    pl.training_curve(axes[0], log)
+    shipped = model.from_pretrained()
+    profiles = {
+        f"{name}, {kind}": [effective_rank(h) for h in tl.layer_states(m, cell_graph(adata))]
+        for name, (adata, _) in sections.items()
+        for kind, m in {"shipped": shipped, "trained here": model}.items()
+    }
+    pl.effective_rank(axes[1], profiles)
+    add(
+        "Training and depth",
+        "Left: what the network gains on hidden counts over predicting each gene's mean. Right: directions that the "
+        "cells' states still fill after each layer; over-smoothing would pull this to 1.",
+        figure,
+    )
+    return figures
+
+
+def _tissue(adata: AnnData, label: str, name: str, seed: int) -> tuple:
+    import matplotlib.pyplot as plt
+    from sklearn.cluster import KMeans
+
+    from graphfm import pl
+
+    slide = adata.obs["slide"] if "slide" in adata.obs else np.zeros(adata.n_obs)
+    here = np.asarray(slide == np.asarray(slide)[0])
+    number = adata.obs[label].nunique()
+    panels = {"truth": adata.obs[label]}
+    for title, key in {"k-means of PCA": "X_pca", "k-means of graphfm, shipped": "X_graphfm"}.items():
+        panels[title] = KMeans(number, n_init=10, random_state=seed).fit_predict(adata.obsm[key])
+    figure, axes = plt.subplots(1, 3, figsize=(11, 4))
+    for ax, (title, labels) in zip(axes, panels.items(), strict=True):
+        pl.labelled_scatter(ax, adata.obsm["spatial"][here], np.asarray(labels)[here], title=title)
+        ax.set_aspect("equal")
+        ax.invert_yaxis()
+    axes[0].legend(loc="upper center", bbox_to_anchor=(0.5, 0), ncol=4, frameon=False, markerscale=3, fontsize="small")
+    return f"Tissue: {name}", f"Domains of {name}; colours of clusters are arbitrary.", figure
+
+
+def _umap(representation: np.ndarray, seed: int) -> np.ndarray:
+    import scanpy as sc
+
+    shell = AnnData(obsm={"X": np.asarray(representation)}, obs=dict.fromkeys([], None))
+    sc.pp.neighbors(shell, use_rep="X", random_state=seed)
+    sc.tl.umap(shell, random_state=seed)
+    return shell.obsm["X_umap"]
+
+
+def _write(out: Path, **content) -> Path:
+    from importlib.resources import files
+
+    from jinja2 import Template
+
+    template = Template((files("graphfm") / "report.html.jinja").read_text(), autoescape=True)
+    out.mkdir(parents=True, exist_ok=True)
+    path, partial = out / "report.html", out / "report.html.tmp"
+    partial.write_text(template.render(**content))
+    os.replace(partial, path)
+    for number, figure in enumerate(content["figures"], start=1):
+        (out / f"figure{number}.png").write_bytes(base64.b64decode(figure["png"]))
+    return path

@@ -1,0 +1,220 @@
+"""Tools: from AnnData to AnnData with a trained model."""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+import torch
+from anndata import AnnData
+from tqdm import tqdm
+
+from graphfm import _keys
+from graphfm.models.graphfm import GraphFM, GraphFMConfig
+from graphfm.models.inputs import CellGraph
+
+logger = logging.getLogger(__name__)
+
+
+def embed(
+    adata: AnnData,
+    model: GraphFM | str | Path | None = None,
+    *,
+    key_added: str = _keys.X_GRAPHFM,
+    relations: tuple[str, ...] | None = None,
+    layer: str | None = None,
+    kind: Literal["counts", "normalized", "log1p"] = "counts",
+    organism: Literal["auto", "human", "mouse", "other"] = "auto",
+    tile_size: int = 8192,
+    device: str = "cpu",
+    copy: bool = False,
+) -> AnnData | None:
+    """Embed every cell with its graphs.
+
+    The result does not depend on `tile_size` or on the number of threads: layers are computed one after the
+    other for all cells.
+
+    Parameters
+    ----------
+    adata
+        Cells x genes, with counts in ``X`` or `layer`. Gene names are aligned if that was not done. A kNN graph
+        is built with default settings if there is no cell graph at all.
+    model
+        A model, or the path of one; default: the weights in the package.
+    key_added
+        Key in ``obsm`` for the embedding, float32 ``[n_obs, dim]``; its parameters go to ``uns``.
+    relations
+        Graphs to use: ``"knn"``, ``"spatial"``; default: all that are there.
+    layer, kind
+        Where the expression is and what it is; see `graphfm.io.expression`.
+    organism
+        ``"other"`` for genes that the vocabulary does not know; see `graphfm.genes.align_genes`.
+    tile_size
+        Cells computed at a time; bounds the memory.
+    device
+        Where to compute.
+    copy
+        Return a copy instead of writing to `adata`.
+
+    Returns
+    -------
+    None, or the copy.
+
+    Raises
+    ------
+    KeyError
+        A relation that was asked for is missing.
+    ValueError
+        The expression is not what `kind` says, no gene was matched, or the model belongs to another vocabulary.
+
+    Examples
+    --------
+    >>> import graphfm
+    >>> adata = graphfm.datasets.toy(num_cells=300, num_genes=200)
+    >>> graphfm.tl.embed(adata)
+    >>> adata.obsm["X_graphfm"].shape
+    (300, 64)
+    """
+    from graphfm.data.prepare import cell_graph, relations_of
+
+    adata = adata.copy() if copy else adata
+    if relations is None and not relations_of(adata):
+        logger.info("no cell graph in adata.obsp: building one with graphfm.pp.knn_graph(adata)")
+        build_graphs(adata, relations=("knn",), layer=layer, kind=kind)
+    if not isinstance(model, GraphFM):
+        model = GraphFM.from_pretrained(model)
+    cells = cell_graph(adata, relations=relations, layer=layer, kind=kind, organism=organism)
+    for states in layer_states(model, cells, tile_size=tile_size, device=device):
+        last = states
+    adata.obsm[key_added] = last.cpu().numpy()
+    adata.uns[key_added] = {
+        "relations": list(relations or relations_of(adata)),
+        "layer": layer or "X",
+        "kind": kind,
+        "num_layers": model.config.num_layers,
+        "vocabulary": model.config.vocabulary,
+    }
+    return adata if copy else None
+
+
+@torch.no_grad()
+def layer_states(model: GraphFM, cells: CellGraph, *, tile_size: int = 8192, device: str = "cpu"):
+    """States of all cells before the first block and after each, one after the other, each ``[n, dim]``."""
+    from graphfm.data.tiles import locality_order, split_tiles
+
+    model = model.to(device).eval()
+    h0 = model.stem_cells(cells)
+    yield h0
+    tiles = [tile.to(device) for tile in split_tiles(locality_order(cells.neighborhood), tile_size)]
+    layers = model.layers(h0, cells.neighborhood.to(device), tiles)
+    yield from tqdm(layers, total=len(model.blocks), desc="layers", disable=None)
+
+
+def build_graphs(
+    adata: AnnData,
+    *,
+    relations: tuple[str, ...] | None = None,
+    library_key: str | None = None,
+    layer: str | None = None,
+    kind: Literal["counts", "normalized", "log1p"] = "counts",
+) -> None:
+    """Build the cell graphs that are missing, with default settings.
+
+    Parameters
+    ----------
+    adata
+        Written to, in place.
+    relations
+        Default: ``"knn"``, and ``"spatial"`` where ``obsm["spatial"]`` is there.
+    library_key
+        Column of ``obs`` that names the slide; cells of different slides never touch.
+    layer, kind
+        Expression for the kNN graph.
+    """
+    from graphfm import pp
+    from graphfm.data.prepare import relations_of
+
+    if relations is None:
+        relations = ("knn", "spatial") if _keys.SPATIAL in adata.obsm else ("knn",)
+    missing = set(relations) - set(relations_of(adata))
+    if "knn" in missing:
+        pp.knn_graph(adata, layer=layer, kind=kind)
+    if "spatial" in missing:
+        pp.spatial_graph(adata, library_key=library_key)
+
+
+def pretrain(
+    data: Mapping[str, AnnData],
+    out: str | Path,
+    *,
+    model: GraphFM | None = None,
+    size: Literal["tiny", "small", "base"] = "small",
+    config=None,
+    layer: str | None = None,
+    organism: Literal["auto", "human", "mouse", "other"] = "auto",
+    library_key: str | None = None,
+    device: str = "cpu",
+) -> GraphFM:
+    """Pre-train on your own data, without labels.
+
+    Parameters
+    ----------
+    data
+        AnnData with counts, by name. Missing graphs are built (`build_graphs`) and written to them.
+    out
+        Folder of the run: training state, log, and at the end ``model.safetensors`` for `embed`. Started again
+        with the same settings, a run that was broken off goes on where it was.
+    model
+        Start from these weights, for instance ``GraphFM.from_pretrained()``; default: new ones.
+    size
+        Size of a new model.
+    config
+        A `graphfm.train.TrainConfig`.
+    layer, organism, library_key, device
+        As in `embed` and `build_graphs`.
+
+    Returns
+    -------
+    The trained model.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import graphfm
+    >>> from graphfm.train import TrainConfig
+    >>> toy = graphfm.datasets.toy(num_cells=300, num_genes=200)
+    >>> folder = tempfile.mkdtemp()
+    >>> model = graphfm.tl.pretrain({"toy": toy}, folder, size="tiny", config=TrainConfig(steps=3))
+    >>> graphfm.tl.embed(toy, model)
+    """
+    from graphfm import train
+    from graphfm.data.prepare import cell_graph
+
+    corpus = []
+    for name, adata in data.items():
+        build_graphs(adata, library_key=library_key, layer=layer)
+        corpus.append(cell_graph(adata, layer=layer, organism=organism, name=name))
+    config = config or train.TrainConfig()
+    return train.pretrain(model or new_model(size, seed=config.seed), corpus, out, config=config, device=device)
+
+
+def new_model(size: Literal["tiny", "small", "base"] = "small", *, seed: int = 0) -> GraphFM:
+    """A model with random weights, for the vocabulary of this version.
+
+    Parameters
+    ----------
+    size
+        Name of a configuration in `graphfm.models`.
+    seed
+        Of the weights.
+    """
+    from graphfm import models
+    from graphfm.genes import vocabulary
+
+    configs = {"tiny": models.tiny, "small": models.small, "base": models.base}
+    if size not in configs:
+        raise ValueError(f"size={size!r} is unknown; choose from {sorted(configs)}")
+    config: GraphFMConfig = configs[size](len(vocabulary()), vocabulary().version)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return GraphFM(config)

@@ -1,0 +1,198 @@
+"""The pre-training loop: one screen, resumable to the bit."""
+
+import json
+import logging
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from graphfm.data.tiles import epoch_batches, locality_order
+from graphfm.models.graphfm import GraphFM
+from graphfm.models.inputs import CellGraph
+from graphfm.objectives.masked_expression import MaskedExpressionConfig, masked_expression
+from graphfm.train.log import append, truncate
+from graphfm.train.state import load_state, save_state
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How to pre-train.
+
+    Parameters
+    ----------
+    steps
+        Optimiser steps.
+    tile_size, tiles_per_batch
+        Cells a tile, tiles a batch; their product is the batch size.
+    lr
+        Peak of the learning rate; it warms up over the first twentieth and falls to zero along a cosine.
+    weight_decay
+        On weight matrices.
+    clip
+        Largest gradient norm.
+    seed
+        Of initial weights, batches and masks.
+    checkpoint_every
+        Steps between training states on disk.
+    objective
+        Settings of masked expression.
+    """
+
+    steps: int = 1000
+    tile_size: int = 64
+    tiles_per_batch: int = 4
+    lr: float = 3e-3
+    weight_decay: float = 1e-2
+    clip: float = 1.0
+    seed: int = 0
+    checkpoint_every: int = 100
+    objective: MaskedExpressionConfig = field(default_factory=MaskedExpressionConfig)
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "tile_size", "tiles_per_batch", "checkpoint_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.lr <= 0:
+            raise ValueError(f"lr must be positive, got {self.lr}")
+
+
+def pretrain(
+    model: GraphFM,
+    corpus: Sequence[CellGraph],
+    out: str | Path,
+    *,
+    config: TrainConfig | None = None,
+    device: str | torch.device = "cpu",
+) -> GraphFM:
+    """Train a model by masked expression, going on from a training state in `out` if there is one.
+
+    A run that was killed and started again ends with the same weights, bit for bit, as one that was not (same
+    machine, same number of threads).
+
+    Parameters
+    ----------
+    model
+        Trained in place. Its initial weights are ignored where `out` holds a training state.
+    corpus
+        Data sets with counts.
+    out
+        Folder for ``training.safetensors`` (state), ``log.jsonl`` and, at the end, ``model.safetensors``.
+    config
+        Settings; those of the state in `out` must be the same.
+    device
+        Where to compute.
+
+    Raises
+    ------
+    ValueError
+        No data, data without counts, or `out` belongs to a run with other settings or data.
+    FloatingPointError
+        The loss is no longer finite; the last good state stays in `out`.
+    """
+    config, out = config or TrainConfig(), Path(out)
+    _check_corpus(corpus)
+    fingerprint = {"train": asdict(config), "data": [[cells.name, *cells.expression.shape] for cells in corpus]}
+    model = model.to(device).train()
+    optimizer = torch.optim.AdamW(_parameter_groups(model, config.weight_decay), lr=config.lr, betas=(0.9, 0.98))
+    start = load_state(out, model, optimizer, fingerprint)
+    truncate(out, start)
+    step = start
+    progress = tqdm(total=config.steps, initial=start, desc="pre-training", unit="step", disable=None)
+    try:
+        for step, epoch, cells, core in _schedule(corpus, config, start):
+            began = time.perf_counter()
+            _set_lr(optimizer, config, step)
+            generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
+            loss, diagnostics = masked_expression(model, cells, core, config=config.objective, generator=generator)
+            if not math.isfinite(diagnostics["loss"]):
+                raise FloatingPointError(
+                    f"loss is {diagnostics['loss']} at step {step} on {cells.name}; try a lower lr"
+                )
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip)
+            optimizer.step()
+            append(
+                out,
+                {
+                    "step": step,
+                    "epoch": epoch,
+                    "data": cells.name,
+                    **diagnostics,
+                    "gradient_norm": float(norm),
+                    "lr": optimizer.param_groups[0]["lr"],
+                    "seconds": round(time.perf_counter() - began, 4),
+                },
+            )
+            progress.update()
+            progress.set_postfix(loss=f"{diagnostics['loss']:.4f}", null=f"{diagnostics['null_loss']:.4f}")
+            if (step + 1) % config.checkpoint_every == 0:
+                save_state(out, model, optimizer, step + 1, fingerprint)
+    except KeyboardInterrupt:
+        # the step that was interrupted may be half done, so it is the last saved state that counts
+        logger.warning("interrupted; run again with the same settings to go on from the last state in %s", out)
+        raise
+    finally:
+        progress.close()
+    save_state(out, model, optimizer, config.steps, fingerprint)
+    model.eval().save_pretrained(out, metadata={"training": json.dumps(fingerprint)})
+    return model
+
+
+def _schedule(
+    corpus: Sequence[CellGraph], config: TrainConfig, start: int
+) -> Iterator[tuple[int, int, CellGraph, torch.Tensor]]:
+    """Steps from `start` on: (step, epoch, data set, cells), a function of the settings alone."""
+    orders = [locality_order(cells.neighborhood) for cells in corpus]
+    step, epoch = 0, 0
+    while True:
+        batches = [
+            (cells, core)
+            for number, (cells, order) in enumerate(zip(corpus, orders, strict=True))
+            for core in epoch_batches(
+                order,
+                tile_size=config.tile_size,
+                tiles_per_batch=config.tiles_per_batch,
+                seed=config.seed + 7919 * number,
+                epoch=epoch,
+            )
+        ]
+        generator = torch.Generator().manual_seed(config.seed * 1_000_003 + epoch)
+        for i in torch.randperm(len(batches), generator=generator).tolist():
+            if step >= config.steps:
+                return
+            if step >= start:
+                yield step, epoch, *batches[i]
+            step += 1
+        epoch += 1
+
+
+def _set_lr(optimizer: torch.optim.Optimizer, config: TrainConfig, step: int) -> None:
+    warmup = max(config.steps // 20, 1)
+    factor = min((step + 1) / warmup, 0.5 * (1 + math.cos(math.pi * step / config.steps)))
+    for group in optimizer.param_groups:
+        group["lr"] = config.lr * factor
+
+
+def _parameter_groups(model: GraphFM, weight_decay: float) -> list[dict]:
+    decayed, free = [], []
+    for name, parameter in model.named_parameters():
+        (decayed if parameter.ndim > 1 and "embedding" not in name else free).append(parameter)
+    return [{"params": decayed, "weight_decay": weight_decay}, {"params": free, "weight_decay": 0.0}]
+
+
+def _check_corpus(corpus: Sequence[CellGraph]) -> None:
+    if not corpus:
+        raise ValueError("corpus is empty: pass at least one data set")
+    for cells in corpus:
+        if cells.counts is None:
+            raise ValueError(
+                f"data set '{cells.name}' has no counts, which pre-training predicts. Pass layer= with counts."
+            )

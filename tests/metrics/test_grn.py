@@ -1,0 +1,115 @@
+import itertools
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from graphfm.metrics.grn import grn_scores
+
+GENES = list("abcdefg")
+
+
+def slow(prediction, truth, universe):
+    """Sets, loops and scikit-learn over the whole universe."""
+    from sklearn.metrics import auc, precision_recall_curve, roc_auc_score
+
+    edges = {(t, g): s for t, g, s in truth[["tf", "target", "sign"]].itertuples(index=False) if t != g}
+    sources = {t for t, _ in edges}
+    genes = sources | {g for _, g in edges}
+    narrow = [(t, g) for t, g in itertools.product(sources, genes) if t != g]
+    pairs = narrow if universe == "tf_gene" else list(itertools.permutations(genes, 2))
+    score, sign = {}, {}
+    for t, g, s in prediction[["tf", "target", "score"]].itertuples(index=False):
+        if abs(s) > score.get((t, g), 0):
+            score[t, g], sign[t, g] = abs(s), np.sign(s)
+    y, s = [p in edges for p in pairs], [score.get(p, 0) for p in pairs]
+    precision, recall, _ = precision_recall_curve(y, s)
+    ranked = sorted((score[p] for p in narrow if score.get(p, 0) > 0), reverse=True)
+    epr = 0.0
+    if ranked:
+        cutoff = ranked[min(len(edges), len(ranked)) - 1]
+        chosen = [p for p in narrow if score.get(p, 0) >= cutoff]
+        epr = np.mean([p in edges for p in chosen]) / (len(edges) / len(narrow))
+    known = [sign[p] == edges[p] for p in edges if p in sign]
+    return {
+        "auprc": auc(recall, precision),
+        "auroc": roc_auc_score(y, s),
+        "epr": epr,
+        "prevalence": len(edges) / len(pairs),
+        "sign_accuracy": np.mean(known) if known else np.nan,
+        "sign_coverage": len(known) / len(edges),
+    }
+
+
+pair = st.tuples(st.sampled_from(GENES[:4]), st.sampled_from(GENES))
+truths = st.dictionaries(pair, st.sampled_from([-1, 1]), min_size=3, max_size=10)
+predictions = st.lists(
+    st.tuples(st.sampled_from([*GENES, "x"]), st.sampled_from(GENES), st.integers(-5, 5)), max_size=40
+)
+
+
+def frames(edges, predicted):
+    truth = pd.DataFrame([(t, g, s) for (t, g), s in edges.items()], columns=["tf", "target", "sign"])
+    prediction = pd.DataFrame(predicted, columns=["tf", "target", "score"]).drop_duplicates(["tf", "target"])
+    return prediction.astype({"score": float}), truth
+
+
+@settings(max_examples=150, deadline=None)
+@given(truths, predictions, st.sampled_from(["tf_gene", "all"]))
+def test_equals_a_slow_version(edges, predicted, universe):
+    prediction, truth = frames(edges, predicted)
+    try:
+        fast = grn_scores(prediction, truth, universe=universe)
+    except ValueError as error:
+        assert "truth" in str(error)
+        return
+    expected = slow(prediction, truth, universe)
+    assert {k: fast[k] for k in expected} == pytest.approx(expected, nan_ok=True)
+    assert fast["auprc_ratio"] == pytest.approx(fast["auprc"] / fast["prevalence"])
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10**6), st.floats(0.1, 10))
+def test_order_scale_and_names_change_nothing(seed, scale):
+    rng = np.random.default_rng(seed)
+    pairs = list(itertools.permutations(GENES, 2))
+    truth = pd.DataFrame(pairs, columns=["tf", "target"]).sample(10, random_state=seed)
+    truth["sign"] = rng.choice([-1, 1], 10)
+    prediction = pd.DataFrame(pairs, columns=["tf", "target"]).assign(score=rng.normal(size=len(pairs)))
+    new = {g: f"gene {i}" for i, g in enumerate(rng.permutation(GENES))}
+    other = prediction.sample(frac=1, random_state=seed).assign(score=lambda f: f["score"] * scale)
+    renamed = [f.assign(tf=f["tf"].map(new), target=f["target"].map(new)) for f in (other, truth)]
+    assert grn_scores(prediction, truth) == pytest.approx(grn_scores(*renamed), nan_ok=True)
+
+
+def test_ties_at_the_cutoff_expand_the_selection():
+    truth = pd.DataFrame({"tf": ["a", "a"], "target": ["b", "c"]})
+    more = pd.DataFrame({"tf": ["d"], "target": ["e"]})
+    truth = pd.concat([truth, more])  # 3 edges; universe a, d times 5 genes without self = 8
+    prediction = pd.DataFrame({"tf": list("aadda"), "target": list("bcabd"), "score": [3.0, 2.0, 1.0, 1.0, 1.0]})
+    assert grn_scores(prediction, truth)["epr"] == pytest.approx((2 / 5) / (3 / 8))
+
+
+def test_duplicates_take_the_larger_and_the_sign_column_wins():
+    truth = pd.DataFrame({"tf": ["a", "b"], "target": ["b", "c"], "sign": [-1, 1]})
+    prediction = pd.DataFrame({"tf": list("aab"), "target": list("bbc"), "score": [0.1, 0.9, 0.5], "sign": [1, -1, 1]})
+    scores = grn_scores(prediction, truth)
+    assert scores["sign_accuracy"] == scores["auprc"] == scores["auroc"] == 1.0
+    assert grn_scores(prediction.astype({"tf": "category", "target": "category"}), truth) == scores
+
+
+def test_bad_inputs():
+    truth = pd.DataFrame({"tf": ["a", "b"], "target": ["b", "c"]})
+    good = truth.assign(score=1.0)
+    with pytest.raises(KeyError, match="score"):
+        grn_scores(truth, truth)
+    with pytest.raises(ValueError, match="NaN"):
+        grn_scores(good.assign(score=np.nan), truth)
+    with pytest.raises(ValueError, match="self-loops"):
+        grn_scores(good, pd.DataFrame({"tf": ["a"], "target": ["a"]}))
+    with pytest.raises(ValueError, match="no negatives"):
+        grn_scores(good, pd.DataFrame({"tf": ["a"], "target": ["b"]}))
+    with pytest.raises(ValueError, match="universe"):
+        grn_scores(good, truth, universe="everything")

@@ -1,0 +1,161 @@
+"""Trunk on a data set: stem, exact tiled inference, files."""
+
+import os
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from graphfm.data.tiles import epoch_batches, locality_order, split_tiles
+from graphfm.models.checkpoint import model_metadata
+from graphfm.models.graphfm import GraphFM, GraphFMConfig
+from tests.conftest import make_cells, make_model
+
+
+def test_stem_is_a_rotation_of_the_principal_components(cells):
+    h0 = make_model().stem_cells(cells).detach().numpy()
+    dense = cells.expression.toarray()
+    scores = (dense - dense.mean(0)) @ cells.loadings.numpy()
+    np.testing.assert_allclose(h0 @ h0.T, cells.scale**2 * scores @ scores.T, rtol=1e-3, atol=1e-3)
+
+
+def test_stem_does_not_depend_on_the_order_of_genes(cells):
+    from dataclasses import replace
+
+    order = np.random.default_rng(0).permutation(cells.expression.shape[1])
+    shuffled = replace(
+        cells,
+        expression=cells.expression[:, order],
+        counts=cells.counts[:, order],
+        gene_rows=cells.gene_rows[order],
+        gene_names=cells.gene_names[order],
+        loadings=cells.loadings[order],
+    )
+    model = make_model()
+    torch.testing.assert_close(model.stem_cells(shuffled), model.stem_cells(cells), atol=1e-4, rtol=1e-4)
+
+
+def test_genes_that_nobody_knows_still_give_the_principal_components(cells):
+    from dataclasses import replace
+
+    unknown = replace(cells, gene_rows=torch.full_like(cells.gene_rows, -1))
+    model = make_model()
+    a, b = model.stem_cells(unknown).detach(), model.stem_cells(cells).detach()
+    torch.testing.assert_close(a @ a.T, b @ b.T, atol=1e-2, rtol=1e-2)
+
+
+def test_gradient_reaches_the_gene_embeddings(cells):
+    model = make_model()
+    model.stem_cells(cells)[:, 0].sum().backward()
+    assert model.gene_space.embedding.weight.grad.abs().sum() > 0
+
+
+@settings(max_examples=15, deadline=None)
+@given(tile_size=st.integers(1, 200), seed=st.integers(0, 1000))
+def test_tiled_inference_is_exact(tile_size, seed):
+    cells, model = make_cells(seed=seed), make_model(seed=seed)
+    with torch.no_grad():
+        h0 = model.stem_cells(cells)
+        full = model(h0, cells.neighborhood)
+    order = torch.randperm(cells.num_cells, generator=torch.Generator().manual_seed(seed))
+    for states in model.layers(h0, cells.neighborhood, split_tiles(order, tile_size)):
+        last = states
+    assert (last - full).abs().max() < 1e-6
+
+
+def test_epoch_covers_every_cell_once_and_follows_from_the_seed(cells):
+    order = locality_order(cells.neighborhood)
+    assert sorted(order.tolist()) == list(range(cells.num_cells))
+    settings_ = {"tile_size": 7, "tiles_per_batch": 3, "seed": 5}
+    first = [b.tolist() for b in epoch_batches(order, epoch=2, **settings_)]
+    assert sorted(cell for batch in first for cell in batch) == list(range(cells.num_cells))
+    assert first == [b.tolist() for b in epoch_batches(order, epoch=2, **settings_)]
+    assert first != [b.tolist() for b in epoch_batches(order, epoch=3, **settings_)]
+
+
+def test_locality_order_brings_neighbours_together():
+    import networkx as nx
+
+    from graphfm.nn.neighborhood import Neighborhood
+
+    graph = nx.relabel_nodes(nx.path_graph(200), dict(enumerate(np.random.default_rng(0).permutation(200))))
+    index = np.zeros((200, 2), dtype=np.int64)
+    weight = np.zeros((200, 2), dtype=np.float32)
+    for node in graph:
+        for slot, other in enumerate(graph[node]):
+            index[node, slot], weight[node, slot] = other, 1
+    nb = Neighborhood(
+        torch.from_numpy(index), torch.from_numpy(weight), torch.zeros(200, 2).long(), torch.zeros(200, 2)
+    )
+    position = torch.argsort(locality_order(nb))
+    assert max(abs(int(position[a]) - int(position[b])) for a, b in graph.edges) == 1
+
+
+def test_save_and_load_give_the_same_model(tmp_path, cells):
+    model = make_model()
+    path = model.save_pretrained(tmp_path / "m", metadata={"trained_on": "toy"})
+    loaded = GraphFM.from_pretrained(tmp_path / "m")
+    assert loaded.config == model.config
+    assert model_metadata(path)["trained_on"] == "toy" and model_metadata(path)["commit"]
+    torch.testing.assert_close(loaded.stem_cells(cells), model.stem_cells(cells), atol=0, rtol=0)
+    assert not [p for p in path.parent.iterdir() if p.suffix == ".tmp"]
+
+
+@pytest.mark.parametrize("damage", ["truncated", "foreign", "text", "config"])
+def test_damaged_or_foreign_checkpoint(tmp_path, damage):
+    from safetensors.torch import save_file
+
+    path = make_model().save_pretrained(tmp_path)
+    if damage == "truncated":
+        path.write_bytes(path.read_bytes()[:-100])
+    elif damage == "foreign":
+        save_file({"x": torch.zeros(2)}, path)
+    elif damage == "text":
+        path.write_text("no tensors here")
+    else:
+        save_file({"x": torch.zeros(2)}, path, {"format": "graphfm-model", "config": "{}"})
+    with pytest.raises(ValueError, match=path.name):
+        GraphFM.from_pretrained(path)
+
+
+def test_missing_checkpoint(tmp_path):
+    with pytest.raises(FileNotFoundError, match="graphfm pretrain"):
+        GraphFM.from_pretrained(tmp_path / "nothing.safetensors")
+
+
+def test_another_vocabulary_is_refused(cells):
+    from dataclasses import replace
+
+    with pytest.raises(ValueError, match="gene vocabulary test"):
+        make_model().stem_cells(replace(cells, vocabulary="other"))
+
+
+def test_unwritable_folder_leaves_nothing(tmp_path):
+    file = tmp_path / "file"
+    file.write_text("a file, not a folder")
+    with pytest.raises(OSError, match="cannot write"):
+        make_model().save_pretrained(file / "model.safetensors")
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_full_disk_leaves_nothing(tmp_path, monkeypatch):
+    import errno
+
+    import graphfm.models.checkpoint as checkpoint
+
+    def full(tensors, path, metadata):
+        path.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(checkpoint, "save_file", full)
+    with pytest.raises(OSError, match="No space left"):
+        make_model().save_pretrained(tmp_path / "m.safetensors")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("bad", [{"heads": 5}, {"anchor": 2.0}, {"dim": 0}])
+def test_bad_config(bad):
+    with pytest.raises(ValueError, match=next(iter(bad))):
+        GraphFMConfig(10, "test", **bad)
