@@ -140,10 +140,10 @@ def _loadings(adata: AnnData, expression: sp.csr_matrix) -> tuple[np.ndarray, fl
     if _keys.PCS in adata.varm and _keys.X_PCA in adata.obsm:
         loadings = np.asarray(adata.varm[_keys.PCS], dtype=np.float32)
     else:
-        from scanpy.pp import pca
+        import scanpy as sc
 
         components = min(50, *(size - 1 for size in expression.shape))
-        loadings = pca(expression, n_comps=components, return_info=True, random_state=0)[1].T.astype(np.float32)
+        loadings = sc.pp.pca(expression, n_comps=components, return_info=True, random_state=0)[1].T.astype(np.float32)
     kept = np.flatnonzero(np.abs(loadings).sum(axis=1) > 0)
     part = expression[:, kept]
     scores = part @ loadings[kept]
