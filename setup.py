@@ -8,6 +8,7 @@ ROOT = Path(__file__).parent
 
 BENCH = ["scvi-tools>=1.4", "harmonypy>=0.0.10", "scib-metrics>=0.5"]
 DEV = [
+    "beartype>=0.18",
     "hypothesis>=6.100",
     "import-linter>=2.0",
     "mudata>=0.3",

@@ -25,6 +25,7 @@ PALETTE = (
     "#88CCEE",
 )
 ACTIVATES, REPRESSES = PALETTE[0], PALETTE[5]
+NODE_SIZE = 1500
 
 
 def labelled_scatter(
@@ -156,7 +157,7 @@ def grn(ax: Axes, adata: AnnData, tf: str | None = None, *, key: str = _keys.REG
     position = dict(zip(adata.var_names[targets], np.stack([np.cos(angle), np.sin(angle)], axis=1), strict=True))
     position[tf] = np.zeros(2)
     strongest = max((abs(w) for *_, w in network.edges(data="weight")), default=1.0)
-    for sign, color, style in ((1, ACTIVATES, "-|>"), (-1, REPRESSES, "|-|")):
+    for sign, color, style in ((1, ACTIVATES, "-|>"), (-1, REPRESSES, "-[")):
         edges = [(a, b) for a, b, w in network.edges(data="weight") if w * sign > 0]
         widths = [0.4 + 2.2 * abs(network.edges[e]["weight"]) / strongest for e in edges]
         alphas = [0.9 if a == tf else 0.25 for a, _ in edges]
@@ -169,12 +170,12 @@ def grn(ax: Axes, adata: AnnData, tf: str | None = None, *, key: str = _keys.REG
             alpha=alphas,
             arrowstyle=style,
             arrowsize=9,
-            node_size=900,
+            node_size=NODE_SIZE,
             ax=ax,
         )
     colors = [PALETTE[6] if name == tf else "#EEEEEE" for name in network]
-    nx.draw_networkx_nodes(network, position, node_size=900, node_color=colors, edgecolors="#555555", ax=ax)
+    nx.draw_networkx_nodes(network, position, node_size=NODE_SIZE, node_color=colors, edgecolors="#555555", ax=ax)
     nx.draw_networkx_labels(network, position, font_size=7, ax=ax)
     ax.set_axis_off()
-    ax.margins(0.12)
+    ax.margins(0.15)
     return ax

@@ -218,23 +218,35 @@ def _tissue(adata: AnnData, label: str, name: str, seed: int) -> tuple:
 
     slide = adata.obs["slide"] if "slide" in adata.obs else np.zeros(adata.n_obs)
     here = np.asarray(slide == np.asarray(slide)[0])
-    number = adata.obs[label].nunique()
-    panels = {"truth": adata.obs[label]}
+    truth = adata.obs[label].astype("category")
+    panels = {"truth": truth}
     for title, key in {"k-means of PCA": "X_pca", "k-means of graphfm, shipped": "X_graphfm"}.items():
-        panels[title] = KMeans(number, n_init=10, random_state=seed).fit_predict(adata.obsm[key])
+        clusters = KMeans(truth.nunique(), n_init=10, random_state=seed).fit_predict(adata.obsm[key])
+        panels[title] = _matched(clusters, truth)
     figure, axes = plt.subplots(1, 3, figsize=(11, 4))
     for ax, (title, labels) in zip(axes, panels.items(), strict=True):
-        pl.labelled_scatter(ax, adata.obsm["spatial"][here], np.asarray(labels)[here], title=title)
+        pl.labelled_scatter(ax, adata.obsm["spatial"][here], labels[here], title=title)
         ax.set_aspect("equal")
         ax.invert_yaxis()
     axes[0].legend(loc="upper center", bbox_to_anchor=(0.5, 0), ncol=4, frameon=False, markerscale=3, fontsize="small")
-    return f"Tissue: {name}", f"Domains of {name}; colours of clusters are arbitrary.", figure
+    return f"Tissue: {name}", f"Domains of {name}; each cluster has the colour of the domain it fits best.", figure
+
+
+def _matched(clusters: np.ndarray, truth) -> np.ndarray:
+    """Clusters named after the labels they share most cells with, one to one."""
+    import pandas as pd
+    from scipy.optimize import linear_sum_assignment
+
+    table = pd.crosstab(clusters, truth.to_numpy())
+    rows, columns = linear_sum_assignment(-table.to_numpy())
+    names = dict(zip(table.index[rows], table.columns[columns], strict=True))
+    return pd.Categorical([names[c] for c in clusters], categories=truth.cat.categories)
 
 
 def _umap(representation: np.ndarray, seed: int) -> np.ndarray:
     import scanpy as sc
 
-    shell = AnnData(obsm={"X": np.asarray(representation)}, obs=dict.fromkeys([], None))
+    shell = AnnData(obsm={"X": np.asarray(representation)})
     sc.pp.neighbors(shell, use_rep="X", random_state=seed)
     sc.tl.umap(shell, random_state=seed)
     return shell.obsm["X_umap"]

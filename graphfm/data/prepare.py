@@ -22,6 +22,9 @@ CELL_RELATIONS = {
     "knn": (_keys.CONNECTIVITIES, _keys.DISTANCES),
     "spatial": (_keys.SPATIAL_CONNECTIVITIES, _keys.SPATIAL_DISTANCES),
 }
+NEGATIVE = {"regulates": "represses", "coexpressed": "anticoexpressed"}
+"""Relation type that edges with a negative weight get."""
+
 _BUILDERS = {"knn": "graphfm.pp.knn_graph(adata)", "spatial": "graphfm.pp.spatial_graph(adata)"}
 
 
@@ -32,6 +35,7 @@ def cell_graph(
     layer: str | None = None,
     kind: str = "counts",
     organism: str = "auto",
+    all_genes: bool = False,
     name: str = "data",
 ) -> CellGraph:
     """Gather expression, genes and cell graphs of an AnnData for the trunk.
@@ -47,6 +51,8 @@ def cell_graph(
         Where the expression is, and what it is; see `graphfm.io.expression`.
     organism
         See `graphfm.genes.align_genes`.
+    all_genes
+        Keep genes without a loading too, in the order of `adata`: for graphs that have genes as nodes.
     name
         Of the data set, for logs.
 
@@ -60,7 +66,8 @@ def cell_graph(
         logger.info("%s", report)
     expression = io.expression(adata, layer=layer, kind=kind)
     raw = io.counts(adata, layer=layer) if kind == "counts" else None
-    loadings, scores_variance, kept = _loadings(adata, expression)
+    loadings, variance = _loadings(adata, expression)
+    kept = np.flatnonzero(np.abs(loadings).sum(axis=1) > 0) if not all_genes else np.arange(adata.n_vars)
     totals = np.asarray((raw if raw is not None else expression).sum(axis=1)).ravel().astype(np.float32)
     return CellGraph(
         expression=expression[:, kept].tocsr(),
@@ -69,7 +76,7 @@ def cell_graph(
         gene_rows=torch.from_numpy(adata.var[_keys.GENE_ROW].to_numpy(dtype=np.int64)[kept]),
         gene_names=adata.var_names.to_numpy(dtype=str)[kept],
         loadings=torch.from_numpy(loadings[kept]),
-        variance=scores_variance,
+        variance=variance,
         library=log_library_size(torch.from_numpy(totals)),
         neighborhood=cell_neighborhood(adata, relations=relations),
         vocabulary=genes.vocabulary().version,
@@ -130,13 +137,15 @@ def join_tables(tables: list[NeighborTable]) -> Neighborhood:
         length = torch.zeros_like(table.weight)
         if table.edge_attr is not None and table.mask.any():
             length = table.edge_attr[..., 0] / table.edge_attr[..., 0][table.mask].mean().clamp(min=1e-12)
-        kind = torch.full_like(table.index, RELATIONS.index(table.relation))
+        positive = RELATIONS.index(table.relation)
+        negative = RELATIONS.index(NEGATIVE.get(table.relation, table.relation))
+        kind = torch.where(table.weight < 0, negative, positive)
         parts.append((table.index, table.weight.abs() * share.unsqueeze(1), kind, length))
     return Neighborhood(*(torch.cat(columns, dim=1) for columns in zip(*parts, strict=True)))
 
 
-def _loadings(adata: AnnData, expression: sp.csr_matrix) -> tuple[np.ndarray, float, np.ndarray]:
-    """Principal axes, the variance along them, and the genes that have a part in them."""
+def _loadings(adata: AnnData, expression: sp.csr_matrix) -> tuple[np.ndarray, float]:
+    """Principal axes, and the variance along them."""
     if _keys.PCS in adata.varm and _keys.X_PCA in adata.obsm:
         loadings = np.asarray(adata.varm[_keys.PCS], dtype=np.float32)
     else:
@@ -144,7 +153,4 @@ def _loadings(adata: AnnData, expression: sp.csr_matrix) -> tuple[np.ndarray, fl
 
         components = min(50, *(size - 1 for size in expression.shape))
         loadings = sc.pp.pca(expression, n_comps=components, return_info=True, random_state=0)[1].T.astype(np.float32)
-    kept = np.flatnonzero(np.abs(loadings).sum(axis=1) > 0)
-    part = expression[:, kept]
-    scores = part @ loadings[kept]
-    return loadings, float(scores.var(axis=0).sum()), kept
+    return loadings, float((expression @ loadings).var(axis=0).sum())

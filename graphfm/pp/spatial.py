@@ -141,10 +141,16 @@ def _build(shell: AnnData, kind: str, options: dict[str, Any]) -> tuple[Any, Any
         "delaunay": gr.spatial_neighbors_delaunay,
         "grid": gr.spatial_neighbors_grid,
     }
+    # squidpy announces every graph through this logger; what a user needs to know is in uns
+    announcer = logging.getLogger("spatialdata._logging")
+    level = announcer.level
+    announcer.setLevel(logging.WARNING)
     try:
         result = builders[kind](shell, library_key="library", copy=True, **options)
     except QhullError as error:
         raise ValueError("The cells of a slide lie on one line, which has no triangulation. Use kind='knn'.") from error
+    finally:
+        announcer.setLevel(level)
     return result.connectivities.tocsr(), result.distances.tocsr()
 
 

@@ -1,0 +1,86 @@
+"""What every experiment shares: which jobs are left, one whole line per record, where a record comes from.
+
+A results file is JSON lines, flat records, only ever appended to. A run that was broken off goes on where it was, and
+a finished one adds nothing. To redo a job, delete its lines.
+"""
+
+import json
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+
+RESULTS = Path(__file__).parent / "results"
+PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "anndata", "scanpy", "squidpy")
+
+
+def read(path: Path) -> list[dict]:
+    """Records of a file, none if there is no file; a last line that was cut off does not count."""
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.is_file() else []
+    return [json.loads(line) for line in lines if line.endswith("\n")]
+
+
+def pending(path: Path, jobs: Sequence[dict]) -> list[dict]:
+    """Jobs that no record of the file has: a record does a job if it agrees in all of the job's fields."""
+    records = read(path)
+    return [job for job in jobs if not any(all(r.get(key) == job[key] for key in job) for r in records)]
+
+
+def append(path: Path, record: dict) -> None:
+    """Add one whole line, by one write; what a broken-off write left at the end of the file is cut away first."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    line = (json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    with path.open("a+b", buffering=0) as file:
+        file.seek(0)
+        file.truncate(file.read().rfind(b"\n") + 1)
+        if file.write(line) != len(line):
+            raise OSError(f"no room for a whole record in {path}. Make room and run again: it goes on from here.")
+        os.fsync(file.fileno())
+
+
+@cache
+def provenance() -> dict[str, str]:
+    """Commit, date, versions and hardware, taken once: everything that a process writes comes from one state.
+
+    The commit ends in ``-dirty`` if the library or the experiments differ from it; results files do not count, for
+    they change by running.
+    """
+    import torch
+
+    import graphfm
+    from graphfm.models.checkpoint import commit
+
+    root, name = Path(graphfm.__file__).resolve().parent.parent, commit().removesuffix("-dirty")
+    if (root / ".git").exists():
+        command = ["git", "-C", str(root), "status", "--porcelain", "--", "graphfm", "experiments"]
+        command += [":(exclude)experiments/results", ":(exclude)experiments/*.md"]
+        name += "-dirty" if subprocess.run(command, capture_output=True, check=True).stdout.strip() else ""
+    packages = [f"{package} {version(package)}" for package in PACKAGES]
+    return {
+        "commit": name,
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": ", ".join([f"python {platform.python_version()}", f"graphfm {graphfm.__version__}", *packages]),
+        "hardware": f"{platform.machine()}, {os.cpu_count()} CPUs, {torch.get_num_threads()} threads, "
+        f"{torch.cuda.get_device_name() if torch.cuda.is_available() else 'no GPU'}",
+    }
+
+
+@contextmanager
+def measured() -> Iterator[dict[str, float]]:
+    """Fill a dict with ``seconds``, and on Linux ``peak_mb``: the most that the whole process held in the block."""
+    cost: dict[str, float] = {}
+    status, reset = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+    if reset.exists() and os.access(reset, os.W_OK):
+        reset.write_text("5")
+    began = time.perf_counter()
+    yield cost
+    cost["seconds"] = round(time.perf_counter() - began, 3)
+    if status.exists():
+        peak = next((line for line in status.read_text().splitlines() if line.startswith("VmHWM")), None)
+        cost |= {"peak_mb": round(int(peak.split()[1]) / 1024, 1)} if peak else {}

@@ -1,0 +1,271 @@
+"""Table 0: are the labels of cells and tissues in the embedding? Zero-shot, beside PCA. The example to follow.
+
+Command: ``python experiments/table0_embedding.py`` (``--smoke``: toy data, no mirror; ``--readme``: renew the README)
+Cost:    COST
+Expect:  EXPECT
+
+Rows:    ``pca`` (2000 variable genes, 50 components), ``pca:neighbor_mean`` (the same, averaged once over the very
+         neighbours that the trunk sees and the cell itself), ``graphfm:random`` (untrained trunk, a new one for each
+         seed), ``graphfm`` (the weights of the package), and the controls ``shuffled`` and ``oracle``.
+Scores:  15-NN vote in 5 stratified folds (``accuracy``, ``macro_f1``); k-means at the true number of classes (``ari``,
+         ``nmi``). Five seeds: folds, starts of k-means, random weights. No method sees a label.
+Graphs:  kNN in expression for ``cell_types``; that and the tissue graph, slide by slide, for ``domains``.
+Seconds: ``pca``: components and graphs; every other row: what it takes on top of that.
+
+Read with care: folds are random, so the tissue neighbours of a held-out spot vote for it, which favours whatever
+smooths; the domains of STARmap were smoothed or drawn by authors of methods; the DLPFC sections share one donor.
+Left out: the other Kang files (they overlap with the one used), sciCAR (its label is a time point, and the weights
+were trained on it). Dropped cells: `CASES`.
+"""
+
+import argparse
+import hashlib
+import os
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import _spine
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+import torch
+from anndata import AnnData
+
+import graphfm
+from graphfm import datasets, tl
+from graphfm.data.prepare import cell_neighborhood
+from graphfm.metrics.smoothing import effective_rank
+from graphfm.tasks import cell_types
+
+PATH = _spine.RESULTS / "table0_embedding.jsonl"
+README = Path(__file__).parent.parent / "README.md"
+WEIGHTS = Path(graphfm.__file__).parent / "weights" / "small.safetensors"
+METHODS = ("shuffled", "pca", "pca:neighbor_mean", "graphfm:random", "graphfm", "oracle")
+CONTROLS = ("shuffled", "oracle")
+METRICS = {"accuracy": "kNN accuracy", "ari": "ARI", "nmi": "NMI"}
+RELATIONS = {"cell_types": ("knn",), "domains": ("knn", "spatial")}
+SEEDS = (0, 1, 2, 3, 4)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A data set and one of its labels; cells with a (column, value) of `drop` are taken out before anything else."""
+
+    dataset: str
+    setting: str
+    label: str
+    drop: tuple[tuple[str, str], ...] = ()
+    library_key: str | None = None
+    kind: str = "counts"
+    organism: str = "auto"
+
+
+SMOKE = (Case("toy", "cell_types", "cell_type"), Case("toy", "domains", "domain", library_key="slide"))
+CASES = (
+    Case("celegans_embryo", "cell_types", "cell.type", organism="other"),
+    Case("celegans_l2", "cell_types", "packer_cell_type", organism="other"),
+    Case("fire_jurkat_1580_lognorm", "cell_types", "cell_type", kind="log1p", organism="other"),
+    Case("kang_pbmc_batch2_12k", "cell_types", "cell_type"),
+    Case("paul15_myeloid", "cell_types", "cell_type"),
+    Case("pbmc68k_reduced", "cell_types", "bulk_labels"),
+    Case("pbmc_facs_garnett800", "cell_types", "cell_type"),
+    Case("pbmc_facs_scn300", "cell_types", "cell_type"),
+    Case("sc_mixology", "cell_types", "cell_line", drop=(("demuxlet", "DBL"),)),
+    Case(
+        "merfish_hypothalamus_2slices", "cell_types", "cell_type", drop=(("cell_type", "Ambiguous"),), kind="normalized"
+    ),
+    Case("osmfish_ssctx", "cell_types", "cell_type", drop=(("cell_type", "Excluded"),)),
+    Case("starmap_mpfc_BZ5", "cell_types", "cell_type"),
+    Case("starmap_mpfc_BZ9", "cell_types", "cell_type"),
+    Case("starmap_v1_1k", "cell_types", "cell_type"),
+    Case("dlpfc_151673", "domains", "layer", drop=(("layer", "NA"),), library_key="sample"),
+    Case("dlpfc_151674", "domains", "layer", drop=(("layer", "NA"),), library_key="sample"),
+    Case("dlpfc_151675", "domains", "layer", drop=(("layer", "NA"),), library_key="sample"),
+    Case("her2st_labelled8", "domains", "region", drop=(("region", "undetermined"),), library_key="section"),
+    Case("osmfish_ssctx", "domains", "region", drop=(("region", "Excluded"),)),
+    Case("st_mob_rep8", "domains", "layer", drop=(("layer", "NA"),)),
+    Case("starmap_mpfc_BZ5", "domains", "domain", library_key="sample"),
+    Case("starmap_mpfc_BZ9", "domains", "domain", library_key="sample"),
+    Case("starmap_v1_1k", "domains", "domain"),
+)
+
+
+def load(case: Case) -> AnnData:
+    """The cells of a case, without graphs."""
+    toy = case.dataset == "toy"
+    adata = datasets.toy(num_cells=400, num_genes=200) if toy else datasets.load(case.dataset)
+    keep = adata.obs[case.label].notna().to_numpy()
+    for column, value in case.drop:
+        keep &= (adata.obs[column] != value).to_numpy()
+    return adata[keep].copy()
+
+
+def neighbor_mean(adata: AnnData, relations: tuple[str, ...]) -> np.ndarray:
+    """Mean of ``X_pca`` over a cell and its neighbours in each graph, then over the graphs."""
+    neighbors, x, means = cell_neighborhood(adata, relations=relations), adata.obsm["X_pca"], []
+    for relation in torch.unique(neighbors.relation):
+        row, column = torch.nonzero((neighbors.weight > 0) & (neighbors.relation == relation), as_tuple=True)
+        entries = (np.ones(len(row)), (row.numpy(), neighbors.index[row, column].numpy()))
+        step = sp.csr_matrix(entries, shape=(adata.n_obs, adata.n_obs)) + sp.identity(adata.n_obs, format="csr")
+        means.append(step @ x / step.sum(axis=1).A)
+    return np.mean(means, axis=0)
+
+
+def embed(adata: AnnData, case: Case, model: graphfm.models.GraphFM) -> np.ndarray:
+    """States of the last layer."""
+    relations = RELATIONS[case.setting]
+    tl.embed(adata, model, relations=relations, kind=case.kind, organism=case.organism, key_added="X")
+    return adata.obsm["X"]
+
+
+def run(case: Case, todo: Sequence[dict], path: Path) -> None:
+    """Do the jobs of one case: each embedding once per set of weights, then scores for every seed."""
+    adata = load(case)
+    truth = adata.obs[case.label].astype(str).to_numpy()
+    with _spine.measured() as cost:
+        tl.build_graphs(adata, relations=RELATIONS[case.setting], library_key=case.library_key, kind=case.kind)
+    known = {"pca": (adata.obsm["X_pca"], cost)}
+    layers = {"pca:neighbor_mean": 1}
+    for job in sorted(todo, key=lambda job: (METHODS.index(job["method"]), job["seed"])):
+        method, seed = job["method"], job["seed"]
+        if method not in known:
+            with _spine.measured() as cost:
+                if method in CONTROLS:
+                    x = cell_types.controls(truth, seed)[method]
+                elif method == "pca:neighbor_mean":
+                    x = neighbor_mean(adata, RELATIONS[case.setting])
+                else:
+                    random = method == "graphfm:random"
+                    model = tl.new_model("small", seed=seed) if random else graphfm.GraphFM.from_pretrained()
+                    layers[method], x = model.config.num_layers, embed(adata, case, model)
+            if method in ("pca:neighbor_mean", "graphfm"):
+                known[method] = (x, cost)
+        else:
+            x, cost = known[method]
+        scores = cell_types.evaluate(x, truth, seed)
+        scores["effective_rank"] = effective_rank(torch.as_tensor(np.asarray(x, dtype=np.float64)))
+        sizes = {"num_cells": adata.n_obs, "num_genes": adata.n_vars, "num_classes": len(set(truth))}
+        facts = {"num_layers": layers.get(method, 0), **sizes, **cost}
+        source = {"data_sha256": "toy" if case.dataset == "toy" else datasets.info(case.dataset).files[0].sha256}
+        rounded = {name: round(value, 6) for name, value in scores.items()}
+        _spine.append(path, {**job, **rounded, **facts, **_spine.provenance(), **source})
+
+
+def summarize(records: Sequence[dict]) -> pd.DataFrame:
+    """Mean and standard deviation over seeds; of repeated jobs (new weights, say) the last one counts."""
+    keys = ["setting", "dataset", "method"]
+    frame = pd.DataFrame(records).drop_duplicates([*keys, "seed"], keep="last")
+    groups = frame.groupby(keys, sort=False)
+    sizes = groups[["num_cells", "num_classes"]].first()
+    mean, sd = groups[list(METRICS)].mean(), groups[list(METRICS)].std().fillna(0.0)
+    return pd.concat([sizes, mean, sd.add_suffix("_sd")], axis=1)
+
+
+def outside(summary: pd.DataFrame) -> list[str]:
+    """Where a method's mean is not between the two controls."""
+    found = []
+    for (setting, dataset), part in summary.groupby(level=[0, 1], sort=False):
+        part = part.droplevel([0, 1])
+        for metric, title in METRICS.items():
+            for method in part.index.intersection([m for m in METHODS if m not in CONTROLS], sort=False):
+                low, value, high = (part.loc[name, metric] for name in ("shuffled", method, "oracle"))
+                if not low <= value <= high:
+                    found.append(
+                        f"{dataset} ({setting}), {method}: {title} {value:.3f} is not in {low:.3f} to {high:.3f}"
+                    )
+    return found
+
+
+def table(records: Sequence[dict]) -> str:
+    """Markdown: means over data sets and paired wins, then every data set. A function of the records alone."""
+    summary = summarize(records)
+    methods = [method for method in METHODS if method in summary.index.get_level_values("method")]
+    seeds = len({record["seed"] for record in records})
+    lines = [
+        "| setting | score | "
+        + " | ".join(f"`{m}`" for m in methods)
+        + " | against `pca` | against `pca:neighbor_mean` |",
+        "|---|---|" + "---:|" * len(methods) + "---|---|",
+    ]
+    wide = {metric: summary[metric].unstack("method") for metric in METRICS}
+    for setting in [s for s in RELATIONS if s in summary.index.get_level_values("setting")]:
+        for metric, title in METRICS.items():
+            part = wide[metric].loc[setting]
+            cells = _bold({m: part[m].mean() for m in methods}, {m: f"{part[m].mean():.3f}" for m in methods})
+            wins = " | ".join(_wins(part["graphfm"], part[rival]) for rival in ("pca", "pca:neighbor_mean"))
+            lines.append(f"| {setting} ({len(part)}) | {title} | {cells} | {wins} |")
+    lines += [
+        "",
+        f"Means over data sets (their number in brackets) of means over {seeds} seeds; bold: the best that is no control. "
+        "Right: data sets on which `graphfm` is better, equal (three digits) and worse.",
+    ]
+    found = outside(summary)
+    verdict = (
+        ["Not between the controls: " + "; ".join(found) + "."] if found else ["Every score is between its controls."]
+    )
+    lines += ["", *verdict]
+    for metric, title in METRICS.items():
+        lines += ["", "<details>", f"<summary>{title} of every data set, mean ± sd over seeds</summary>", ""]
+        lines += [*_detail(summary, metric, methods), "", "</details>"]
+    return "\n".join(lines) + "\n"
+
+
+def _wins(ours: pd.Series, theirs: pd.Series) -> str:
+    gap = ours.round(3) - theirs.round(3)
+    better, worse = int((gap > 1e-9).sum()), int((gap < -1e-9).sum())
+    return f"{better} better, {len(gap) - better - worse} equal, {worse} worse"
+
+
+def _bold(values: dict[str, float], texts: dict[str, str]) -> str:
+    best = max(round(value, 3) for method, value in values.items() if method not in CONTROLS)
+    chosen = {m for m, value in values.items() if m not in CONTROLS and round(value, 3) == best}
+    return " | ".join(f"**{text}**" if method in chosen else text for method, text in texts.items())
+
+
+def _detail(summary: pd.DataFrame, metric: str, methods: list[str]) -> list[str]:
+    lines = ["| data set | setting | cells | classes | " + " | ".join(f"`{m}`" for m in methods) + " |"]
+    lines.append("|---|---|---:|---:|" + "---:|" * len(methods))
+    for (setting, dataset), part in summary.groupby(level=[0, 1], sort=False):
+        part = part.droplevel([0, 1]).reindex(methods)
+        texts = {m: f"{part.loc[m, metric]:.3f} ± {part.loc[m, f'{metric}_sd']:.3f}" for m in methods}
+        sizes = f"{part['num_cells'].iloc[0]:,.0f} | {part['num_classes'].iloc[0]:.0f}"
+        lines.append(f"| {dataset} | {setting} | {sizes} | {_bold(dict(part[metric]), texts)} |")
+    return lines
+
+
+def renew(readme: Path, text: str, name: str = "table0") -> None:
+    """Put `text` between ``<!-- name -->`` and ``<!-- /name -->``."""
+    before, rest = readme.read_text(encoding="utf-8").split(f"<!-- {name} -->\n", 1)
+    after = rest.split(f"<!-- /{name} -->", 1)[1]
+    partial = readme.with_name(readme.name + ".tmp")
+    partial.write_text(f"{before}<!-- {name} -->\n{text}<!-- /{name} -->{after}", encoding="utf-8")
+    os.replace(partial, readme)
+
+
+def jobs(case: Case, seeds: Sequence[int]) -> list[dict]:
+    """What identifies the records of a case; other weights make another job of `graphfm`."""
+    weights = {"graphfm": hashlib.sha256(WEIGHTS.read_bytes()).hexdigest()[:12], "graphfm:random": "random"}
+    common = {"dataset": case.dataset, "setting": case.setting}
+    return [{**common, "method": m, "seed": s, "weights": weights.get(m, "none")} for m in METHODS for s in seeds]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--smoke", action="store_true", help="toy data, two seeds; nothing is kept without --results")
+    parser.add_argument("--results", type=Path, help=f"default: {PATH.relative_to(Path(__file__).parent.parent)}")
+    parser.add_argument("--readme", action="store_true", help="run nothing, put the table into README.md")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        path = options.results or (Path(scratch) / PATH.name if options.smoke else PATH)
+        if options.readme:
+            return renew(README, table(_spine.read(path)))
+        for case in SMOKE if options.smoke else CASES:
+            if todo := _spine.pending(path, jobs(case, SEEDS[:2] if options.smoke else SEEDS)):
+                run(case, todo, path)
+        print(table(_spine.read(path)))
+
+
+if __name__ == "__main__":
+    main()
