@@ -22,8 +22,8 @@ PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "anndata", "scanpy", "squ
 
 def read(path: Path) -> list[dict]:
     """Records of a file, none if there is no file; a last line that was cut off does not count."""
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.is_file() else []
-    return [json.loads(line) for line in lines if line.endswith("\n")]
+    lines = path.read_bytes().split(b"\n")[:-1] if path.is_file() else []
+    return [json.loads(line) for line in lines]
 
 
 def pending(path: Path, jobs: Sequence[dict]) -> list[dict]:
@@ -38,7 +38,9 @@ def append(path: Path, record: dict) -> None:
     line = (json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n").encode()
     with path.open("a+b", buffering=0) as file:
         file.seek(0)
-        file.truncate(file.read().rfind(b"\n") + 1)
+        whole = (text := file.read()).rfind(b"\n") + 1
+        if whole < len(text):
+            file.truncate(whole)
         if file.write(line) != len(line):
             raise OSError(f"no room for a whole record in {path}. Make room and run again: it goes on from here.")
         os.fsync(file.fileno())

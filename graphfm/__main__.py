@@ -1,7 +1,9 @@
 """The command line ``graphfm demo | pretrain | embed | info``: a thin shell around Python functions."""
 
 import logging
+import os
 import sys
+import warnings
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -9,6 +11,10 @@ import tyro
 
 Kind = Literal["counts", "normalized", "log1p"]
 Organism = Literal["auto", "human", "mouse", "other"]
+# names instead of types in the help
+Layer = Annotated[str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint="")]
+Column = Annotated[str | None, tyro.conf.arg(metavar="COLUMN", help_behavior_hint="")]
+Weights = Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")]
 
 
 def demo(out: Path = Path("demo"), *, steps: int = 300) -> None:
@@ -26,17 +32,17 @@ def demo(out: Path = Path("demo"), *, steps: int = 300) -> None:
 
 
 def pretrain(
-    data: Annotated[tuple[Path, ...], tyro.conf.Positional],
+    data: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="FILE...", help_behavior_hint="")],
     *,
     out: Path,
     size: Literal["tiny", "small", "base"] = "small",
     steps: int = 1000,
     seed: int = 0,
     lr: float = 3e-3,
-    start_from: Path | Literal["new", "shipped"] = "new",
-    layer: str | None = None,
+    start_from: Annotated[Literal["new", "shipped"] | Path, tyro.conf.arg(metavar="{new,shipped,FILE}")] = "new",
+    layer: Layer = None,
     organism: Organism = "auto",
-    library_key: str | None = None,
+    library_key: Column = None,
     checkpoint_every: int = 100,
     device: str = "cpu",
 ) -> None:
@@ -47,12 +53,12 @@ def pretrain(
     Args:
         data: One or more .h5ad or .zarr files with raw counts.
         out: Folder for the trained weights (model.safetensors), the log and the state to resume from.
-        size: Size of the network: tiny for a test, small for a laptop, base for a GPU.
+        size: Size of a new network: tiny for a test, small for a laptop, base for a GPU.
         steps: Optimiser steps; the learning rate falls to zero over them.
         seed: Same seed, same result.
         lr: Peak learning rate.
         start_from: "new" for fresh weights, "shipped" to go on from those of the package, or a weights file.
-        layer: Layer with the raw counts, if they are not in X.
+        layer: Name of the layer with the raw counts, if they are not in X.
         organism: Whose genes these are; found out by itself for human and mouse.
         library_key: Column of obs that names the slide or sample, for tissue sections.
         checkpoint_every: Steps between states on disk.
@@ -82,16 +88,18 @@ def pretrain(
 
 
 def embed(
-    data: Annotated[Path, tyro.conf.Positional],
-    out: Annotated[Path, tyro.conf.Positional],
+    data: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="IN")],
+    out: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")],
     *,
-    model: Path | None = None,
-    relations: tuple[Literal["knn", "spatial"], ...] = (),
+    model: Weights = None,
+    relations: Annotated[
+        tuple[Literal["knn", "spatial"], ...], tyro.conf.arg(metavar="knn|spatial...", help_behavior_hint="")
+    ] = (),
     key_added: str = "X_graphfm",
-    layer: str | None = None,
+    layer: Layer = None,
     kind: Kind = "counts",
     organism: Organism = "auto",
-    library_key: str | None = None,
+    library_key: Column = None,
     tile_size: int = 8192,
     device: str = "cpu",
 ) -> None:
@@ -100,26 +108,32 @@ def embed(
     Writes a copy of your file with obsm["X_graphfm"], for clustering, UMAP or annotation.
 
     Args:
-        data: An .h5ad or .zarr file.
-        out: The .h5ad file to write.
+        data: Your .h5ad or .zarr file.
+        out: The .h5ad or .zarr file to write; not the same one.
         model: Weights of `graphfm pretrain`; by default those of the package.
-        relations: Graphs to use; by default similar cells (knn), and neighbours in the tissue (spatial) where
-            obsm["spatial"] has coordinates.
+        relations: Graphs to use, those in your file or else new ones; by default similar cells (knn), and neighbours
+            in the tissue (spatial) where obsm["spatial"] has coordinates.
         key_added: Name of the embedding in obsm.
-        layer: Layer with the expression, if it is not in X.
+        layer: Name of the layer with the expression, if it is not in X.
         kind: What that expression is: raw counts, normalized values, or log1p of them.
         organism: Whose genes these are; "other" for neither human nor mouse.
         library_key: Column of obs that names the slide, for tissue sections.
         tile_size: Cells computed at a time; smaller needs less memory.
         device: "cpu", or "cuda" for a GPU.
     """
-    from graphfm import io, tl
+    from graphfm import GraphFM, io, tl
+    from graphfm._checks import check_device, check_key_added, check_tile_size
 
+    _check_out(data, out)
+    check_key_added(key_added)
+    check_tile_size(tile_size)
+    check_device(device)
+    network = GraphFM.from_pretrained(model)
     adata = io.read(data)
     tl.build_graphs(adata, relations=relations or None, library_key=library_key, layer=layer, kind=kind)
     tl.embed(
         adata,
-        model,
+        network,
         key_added=key_added,
         relations=relations or None,
         layer=layer,
@@ -132,7 +146,19 @@ def embed(
     print(f"obsm[{key_added!r}] {adata.obsm[key_added].shape} in {out}")
 
 
-def info(model: Annotated[Path | None, tyro.conf.Positional] = None) -> None:
+def _check_out(data: Path, out: Path) -> None:
+    """What would only fail after the work is done."""
+    if out.suffix not in (".h5ad", ".zarr"):
+        raise ValueError(f"OUT: {out} must end in .h5ad or .zarr")
+    if out.exists() and data.exists() and out.samefile(data):
+        raise ValueError(f"OUT: {out} is your input file. Choose another name: graphfm does not overwrite its input.")
+    if not out.parent.is_dir() or not os.access(out.parent, os.W_OK):
+        raise OSError(f"OUT: {out.parent} is no folder that can be written to. Choose or create another one.")
+
+
+def info(
+    model: Annotated[Weights, tyro.conf.Positional, tyro.conf.arg(metavar="[FILE]", help_behavior_hint="")] = None,
+) -> None:
     """Tell versions, what this machine offers, and what a weights file is.
 
     Args:
@@ -144,7 +170,10 @@ def info(model: Annotated[Path | None, tyro.conf.Positional] = None) -> None:
 
 
 def main() -> None:
-    """Entry point of the console script: errors that are the user's come without a stack of lines."""
+    """Entry point of the console script: errors come without a stack of lines, unless GRAPHFM_DEBUG is set."""
+    if not sys.warnoptions:
+        # those of our dependencies, on their own affairs
+        warnings.simplefilter("ignore")
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     for noisy in ("anndata", "scanpy", "squidpy", "fsspec", "matplotlib"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
@@ -153,7 +182,9 @@ def main() -> None:
         tyro.extras.subcommand_cli_from_dict(
             commands, prog="graphfm", description="A graph foundation model for single-cell and spatial omics."
         )
-    except (ValueError, KeyError, OSError) as error:
+    except (ValueError, KeyError, TypeError, OSError, ArithmeticError, MemoryError) as error:
+        if os.environ.get("GRAPHFM_DEBUG"):
+            raise
         sys.exit(f"graphfm: {error.args[0] if isinstance(error, KeyError) else error}")
     except KeyboardInterrupt:
         sys.exit("graphfm: interrupted")

@@ -15,6 +15,7 @@ from scipy import sparse
 
 from graphfm import _keys
 from graphfm._vocabulary import SPECIES, Matched, Vocabulary, match, vocabulary
+from graphfm.io.files import writable
 
 __all__ = ["GeneReport", "Vocabulary", "align_genes", "vocabulary"]
 
@@ -228,7 +229,7 @@ def align_genes(
             "outside the vocabulary."
         )
     report = _report(matched, organism, _share(adata, layer, matched.row >= 0))
-    target = (adata.to_memory() if adata.isbacked else adata.copy()) if copy else adata
+    target = writable(adata, copy=copy)
     target.var[_keys.GENE_ROW] = matched.row
     target.uns[_keys.GENES] = report.parameters()
     return (target, report) if copy else report

@@ -9,7 +9,9 @@ import torch
 from anndata import AnnData
 from tqdm import tqdm
 
-from graphfm import _keys
+from graphfm import _keys, io
+from graphfm._checks import check_device, check_key_added, check_tile_size, make_folder
+from graphfm.io.files import writable
 from graphfm.models.graphfm import GraphFM, GraphFMConfig
 from graphfm.models.inputs import CellGraph
 
@@ -37,8 +39,9 @@ def embed(
     Parameters
     ----------
     adata
-        Cells x genes, with counts in ``X`` or `layer`. Gene names are aligned if that was not done. A kNN graph
-        is built with default settings if there is no cell graph at all.
+        Cells x genes, with counts in ``X`` or `layer` (or a SpatialData or MuData with one table). Gene names are
+        aligned if that was not done: ``var["graphfm_gene"]``. A kNN graph is built with default settings if there
+        is no cell graph at all: the keys of `graphfm.pp.knn_graph`. ``X``, the layers and ``obs`` are not changed.
     model
         A model, or the path of one; default: the weights in the package.
     key_added
@@ -48,13 +51,14 @@ def embed(
     layer, kind
         Where the expression is and what it is; see `graphfm.io.expression`.
     organism
+        ``"auto"`` keeps an alignment that is there, whatever its organism.
         ``"other"`` for genes that the vocabulary does not know; see `graphfm.genes.align_genes`.
     tile_size
         Cells computed at a time; bounds the memory.
     device
         Where to compute.
     copy
-        Return a copy instead of writing to `adata`.
+        Return a copy (in memory) instead of writing to `adata`.
 
     Returns
     -------
@@ -63,9 +67,12 @@ def embed(
     Raises
     ------
     KeyError
-        A relation that was asked for is missing.
+        A relation or layer that was asked for is missing.
     ValueError
-        The expression is not what `kind` says, no gene was matched, or the model belongs to another vocabulary.
+        The expression is not what `kind` says, no gene was matched, the model belongs to another vocabulary, or an
+        argument is out of range.
+    FileNotFoundError
+        No model at that path.
 
     Examples
     --------
@@ -75,14 +82,19 @@ def embed(
     >>> adata.obsm["X_graphfm"].shape
     (300, 64)
     """
-    from graphfm.data.prepare import cell_graph, relations_of
+    from graphfm.data.prepare import cell_graph, check_relations, relations_of
 
-    adata = adata.copy() if copy else adata
+    adata = io.as_anndata(adata)
+    check_relations(relations)
+    check_key_added(key_added)
+    check_tile_size(tile_size)
+    check_device(device)
+    if not isinstance(model, GraphFM):
+        model = GraphFM.from_pretrained(model)
+    adata = writable(adata, copy=copy)
     if relations is None and not relations_of(adata):
         logger.info("no cell graph in adata.obsp: building one with graphfm.pp.knn_graph(adata)")
         build_graphs(adata, relations=("knn",), layer=layer, kind=kind)
-    if not isinstance(model, GraphFM):
-        model = GraphFM.from_pretrained(model)
     cells = cell_graph(adata, relations=relations, layer=layer, kind=kind, organism=organism)
     for states in layer_states(model, cells, tile_size=tile_size, device=device):
         last = states
@@ -120,6 +132,8 @@ def build_graphs(
 ) -> None:
     """Build the cell graphs that are missing, with default settings.
 
+    Cells with fewer companions than the default number of neighbours get as many as there are.
+
     Parameters
     ----------
     adata
@@ -132,15 +146,36 @@ def build_graphs(
         Expression for the kNN graph.
     """
     from graphfm import pp
-    from graphfm.data.prepare import relations_of
+    from graphfm.data.prepare import check_relations, relations_of
+    from graphfm.pp.knn import N_NEIGHBORS
 
+    adata = writable(io.as_anndata(adata))
+    check_relations(relations)
     if relations is None:
         relations = ("knn", "spatial") if _keys.SPATIAL in adata.obsm else ("knn",)
     missing = set(relations) - set(relations_of(adata))
     if "knn" in missing:
-        pp.knn_graph(adata, layer=layer, kind=kind)
+        pp.knn_graph(adata, n_neighbors=min(N_NEIGHBORS, adata.n_obs - 1), layer=layer, kind=kind)
     if "spatial" in missing:
-        pp.spatial_graph(adata, library_key=library_key)
+        pp.spatial_graph(adata, n_neighbors=_spatial_neighbors(adata, library_key), library_key=library_key)
+    elif library_key is not None and "spatial" in relations:
+        logger.info("the spatial graph in adata.obsp is used as it is: library_key=%r has no effect", library_key)
+
+
+def _spatial_neighbors(adata: AnnData, library_key: str | None) -> int | None:
+    """None for the default; fewer where a slide has not as many cells."""
+    from graphfm.pp.spatial import DEFAULT_NEIGHBORS
+
+    if library_key is None:
+        smallest = adata.n_obs
+    elif library_key in adata.obs:
+        smallest = int(adata.obs[library_key].astype(str).value_counts().min())
+    else:
+        return None
+    if smallest > DEFAULT_NEIGHBORS["knn"]:
+        return None
+    logger.warning("the smallest slide has %d cells: %d spatial neighbours a cell", smallest, max(smallest - 1, 1))
+    return max(smallest - 1, 1)
 
 
 def pretrain(
@@ -165,7 +200,8 @@ def pretrain(
         Folder of the run: training state, log, and at the end ``model.safetensors`` for `embed`. Started again
         with the same settings, a run that was broken off goes on where it was.
     model
-        Start from these weights, for instance ``GraphFM.from_pretrained()``; default: new ones.
+        Start from these weights, for instance ``GraphFM.from_pretrained()``, and train them in place; default: new
+        ones.
     size
         Size of a new model.
     config
@@ -176,6 +212,17 @@ def pretrain(
     Returns
     -------
     The trained model.
+
+    Raises
+    ------
+    TypeError
+        `data` is no mapping of names to AnnData, or `config` no `TrainConfig`.
+    KeyError, ValueError
+        As in `embed`, with the name of the data set; or `out` belongs to a run with other settings.
+    OSError
+        `out` cannot be written to.
+    FloatingPointError
+        Training diverged.
 
     Examples
     --------
@@ -190,11 +237,22 @@ def pretrain(
     from graphfm import train
     from graphfm.data.prepare import cell_graph
 
+    if not isinstance(data, Mapping):
+        raise TypeError(f"data must map names to AnnData, as {{'mine': adata}}, got {type(data).__name__}")
+    config = train.TrainConfig() if config is None else config
+    if not isinstance(config, train.TrainConfig):
+        raise TypeError(f"config must be a graphfm.train.TrainConfig, got {type(config).__name__}")
+    check_device(device)
+    make_folder(Path(out))
     corpus = []
     for name, adata in data.items():
-        build_graphs(adata, library_key=library_key, layer=layer)
-        corpus.append(cell_graph(adata, layer=layer, organism=organism, name=name))
-    config = config or train.TrainConfig()
+        try:
+            adata = io.as_anndata(adata)
+            build_graphs(adata, library_key=library_key, layer=layer)
+            corpus.append(cell_graph(adata, layer=layer, organism=organism, name=str(name)))
+        except (KeyError, TypeError, ValueError) as error:
+            kind = next(k for k in (KeyError, TypeError, ValueError) if isinstance(error, k))
+            raise kind(f"data set {name!r}: {error.args[0] if error.args else error}") from error
     return train.pretrain(model or new_model(size, seed=config.seed), corpus, out, config=config, device=device)
 
 

@@ -44,7 +44,7 @@ def cell_graph(
     ----------
     adata
         With the graphs in ``obsp`` and, if `graphfm.pp.knn_graph` made them, the loadings in ``varm["PCs"]``.
-        ``var["graphfm_gene"]`` is added where it is missing.
+        ``var["graphfm_gene"]`` is added where it is missing or belongs to another vocabulary or organism.
     relations
         ``"knn"``, ``"spatial"`` or both; default: all that are there.
     layer, kind
@@ -60,12 +60,13 @@ def cell_graph(
     ------
     KeyError
         A relation that was asked for, or any at all, is missing.
+    ValueError
+        The expression is not what `kind` says, no gene varies or is known, or a relation is unknown.
     """
-    if _keys.GENE_ROW not in adata.var:
-        report = genes.align_genes(adata, organism=organism, layer=layer)
-        logger.info("%s", report)
+    check_relations(relations)
     expression = io.expression(adata, layer=layer, kind=kind)
     raw = io.counts(adata, layer=layer) if kind == "counts" else None
+    _align(adata, organism=organism, layer=layer)
     loadings, variance = _loadings(adata, expression)
     kept = np.flatnonzero(np.abs(loadings).sum(axis=1) > 0) if not all_genes else np.arange(adata.n_vars)
     totals = np.asarray((raw if raw is not None else expression).sum(axis=1)).ravel().astype(np.float32)
@@ -84,6 +85,32 @@ def cell_graph(
     )
 
 
+def _align(adata: AnnData, *, organism: str, layer: str | None) -> None:
+    """Align the genes, unless that was done for this vocabulary and, if one is named, this organism."""
+    earlier = adata.uns.get(_keys.GENES, {})
+    same = (
+        _keys.GENE_ROW in adata.var
+        and str(earlier.get("vocabulary_version")) == genes.vocabulary().version
+        and organism in ("auto", str(earlier.get("organism")))
+        and np.issubdtype(adata.var[_keys.GENE_ROW].dtype, np.integer)
+    )
+    if not same:
+        logger.info("%s", genes.align_genes(adata, organism=organism, layer=layer))
+
+
+def check_relations(relations: tuple[str, ...] | None) -> None:
+    """Refuse relations that no cell graph has."""
+    if relations is None:
+        return
+    if isinstance(relations, str) or not relations:
+        raise ValueError(f"relations={relations!r}: pass a tuple such as ('knn',), of {sorted(CELL_RELATIONS)}")
+    for relation in relations:
+        if relation not in CELL_RELATIONS:
+            raise ValueError(f"relations: unknown relation {relation!r}; choose from {sorted(CELL_RELATIONS)}")
+    if len(set(relations)) < len(relations):
+        raise ValueError(f"relations={relations!r} names one twice")
+
+
 def relations_of(adata: AnnData) -> tuple[str, ...]:
     """Cell relations whose graph is there."""
     return tuple(relation for relation, (key, _) in CELL_RELATIONS.items() if key in adata.obsp)
@@ -98,10 +125,9 @@ def cell_neighborhood(adata: AnnData, *, relations: tuple[str, ...] | None = Non
                 f"adata.obsp has no cell graph (found: {sorted(adata.obsp)}). Run graphfm.pp.knn_graph(adata) or "
                 "graphfm.pp.spatial_graph(adata) first."
             )
+    check_relations(relations)
     tables = []
     for relation in relations:
-        if relation not in CELL_RELATIONS:
-            raise ValueError(f"relations: unknown relation {relation!r}; choose from {sorted(CELL_RELATIONS)}")
         connectivities, distances = CELL_RELATIONS[relation]
         if connectivities not in adata.obsp:
             raise KeyError(
@@ -146,11 +172,15 @@ def join_tables(tables: list[NeighborTable]) -> Neighborhood:
 
 def _loadings(adata: AnnData, expression: sp.csr_matrix) -> tuple[np.ndarray, float]:
     """Principal axes, and the variance along them."""
-    if _keys.PCS in adata.varm and _keys.X_PCA in adata.obsm:
-        loadings = np.asarray(adata.varm[_keys.PCS], dtype=np.float32)
-    else:
-        import scanpy as sc
+    loadings = np.asarray(adata.varm[_keys.PCS], dtype=np.float32) if _keys.PCS in adata.varm else None
+    if loadings is None or _keys.X_PCA not in adata.obsm or not _orthonormal(loadings):
+        from graphfm.pp.knn import principal_components
 
-        components = min(50, *(size - 1 for size in expression.shape))
-        loadings = sc.pp.pca(expression, n_comps=components, return_info=True, random_state=0)[1].T.astype(np.float32)
+        loadings = principal_components(expression)[1]
     return loadings, float((expression @ loadings).var(axis=0).sum())
+
+
+def _orthonormal(loadings: np.ndarray) -> bool:
+    """False for axes that lost some of their genes: they are none of the data that are left."""
+    product = loadings.T.astype(np.float64) @ loadings
+    return len(product) > 0 and bool(np.abs(product - np.eye(len(product))).max() < 1e-2)

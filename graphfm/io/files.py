@@ -76,6 +76,30 @@ def _pick(choices: dict[str, AnnData], key: str | None, *, argument: str, what: 
     return choices[key]
 
 
+def writable(adata: AnnData, *, copy: bool = False) -> AnnData:
+    """The AnnData that results are written to: ``adata`` itself, or a copy in memory.
+
+    Parameters
+    ----------
+    adata
+        In memory, a view, or backed by a file (annotations of which live in memory all the same).
+    copy
+        Whether to copy.
+
+    Raises
+    ------
+    ValueError
+        If ``adata`` is a view of a backed file, which anndata cannot write to, and is not to be copied.
+    """
+    if copy:
+        return adata.to_memory() if adata.isbacked else adata.copy()
+    if adata.isbacked and adata.is_view:
+        raise ValueError(
+            "adata is a view of a backed file and cannot be written to. Pass copy=True, or adata.to_memory()."
+        )
+    return adata
+
+
 def read(path: str | os.PathLike[str]) -> AnnData:
     """Read an AnnData from an ``.h5ad`` file or a zarr folder.
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import safetensors
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 import graphfm
 from graphfm.models.graphfm import GraphFM, GraphFMConfig
@@ -29,9 +29,10 @@ def save_tensors(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[st
     partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, partial, metadata)
+        content = save({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, metadata)
+        partial.write_bytes(content)
         os.replace(partial, path)
-    except (OSError, safetensors.SafetensorError) as error:
+    except OSError as error:
         if partial.exists():
             partial.unlink()
         raise OSError(f"cannot write {path}: {error}. Choose a folder that is writable and has room.") from error

@@ -10,18 +10,20 @@ import scipy.sparse as sp
 from anndata import AnnData
 
 from graphfm import _keys, io
+from graphfm.io.files import writable
 from graphfm.io.matrix import Kind
 from graphfm.pp.search import EXACT_CELLS, ApproximateNeighbors
 
 logger = logging.getLogger(__name__)
 
+N_NEIGHBORS = 15
 N_TOP_GENES = 2000
 
 
 def knn_graph(
     adata: AnnData,
     *,
-    n_neighbors: int = 15,
+    n_neighbors: int = N_NEIGHBORS,
     use_rep: str | None = None,
     n_pcs: int = 50,
     layer: str | None = None,
@@ -66,7 +68,7 @@ def knn_graph(
     Raises
     ------
     ValueError
-        If ``n_neighbors`` is not in 2 to ``n_obs - 1``, or the representation holds NaN.
+        If ``n_neighbors`` is not in 2 to ``n_obs - 1``, there are fewer than 3 cells, or the representation holds NaN.
     KeyError
         If ``use_rep`` does not exist.
 
@@ -77,12 +79,14 @@ def knn_graph(
     import scanpy as sc
 
     adata = io.as_anndata(adata)
+    if adata.n_obs < 3:
+        raise ValueError(f"adata has {adata.n_obs} cells: a graph of neighbours needs at least 3.")
     if not 2 <= n_neighbors < adata.n_obs:
         raise ValueError(
             f"n_neighbors={n_neighbors} must be at least 2 and below the number of cells, n_obs={adata.n_obs}. "
-            f"Pass n_neighbors={max(2, min(15, adata.n_obs - 1))} or give more cells."
+            f"Pass n_neighbors={min(N_NEIGHBORS, adata.n_obs - 1)} or give more cells."
         )
-    adata = adata.copy() if copy else adata
+    adata = writable(adata, copy=copy)
     if use_rep is None and _keys.X_PCA not in adata.obsm:
         _write_pca(adata, n_pcs=n_pcs, layer=layer, kind=kind, seed=seed)
     name = use_rep or _keys.X_PCA
@@ -136,19 +140,44 @@ def _representation(adata: AnnData, name: str) -> Any:
 
 
 def _write_pca(adata: AnnData, *, n_pcs: int, layer: str | None, kind: Kind, seed: int) -> None:
-    """Scanpy's standard recipe on a temporary copy; writes ``obsm["X_pca"]`` and ``varm["PCs"]``."""
-    import scanpy as sc
-
+    """Writes ``obsm["X_pca"]`` and ``varm["PCs"]``."""
     if n_pcs < 1:
         raise ValueError(f"n_pcs={n_pcs} must be at least 1.")
     expression = io.expression(adata, layer=layer, kind=kind)
+    adata.obsm[_keys.X_PCA], adata.varm[_keys.PCS] = principal_components(expression, n_pcs=n_pcs, seed=seed)
+
+
+def principal_components(expression: sp.csr_matrix, *, n_pcs: int = 50, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Principal components of log-normalised expression by scanpy's standard recipe.
+
+    Parameters
+    ----------
+    expression
+        ``[n_cells, n_genes]``; not changed.
+    n_pcs
+        Components; fewer where the data do not have as many.
+    seed
+        Random state.
+
+    Returns
+    -------
+    scores, loadings
+        float32 ``[n_cells, n_pcs]`` and ``[n_genes, n_pcs]``, the latter 0 for genes left out.
+
+    Raises
+    ------
+    ValueError
+        If no gene varies.
+    """
+    import scanpy as sc
+
     chosen = _variable_genes(expression)
     values = expression[:, chosen]
     # the solver for sparse matrices needs fewer components than either side has
     possible = min(values.shape) - 1
     if possible < n_pcs:
         logger.info("n_pcs=%d is more than %d cells x %d genes allow: %d", n_pcs, *values.shape, max(possible, 1))
-    loadings = np.zeros((adata.n_vars, max(1, min(n_pcs, possible))), dtype=np.float32)
+    loadings = np.zeros((expression.shape[1], max(1, min(n_pcs, possible))), dtype=np.float32)
     if possible < 1:
         # a single gene is its own principal component
         scores = values.toarray() - values.mean()
@@ -158,8 +187,7 @@ def _write_pca(adata: AnnData, *, n_pcs: int, layer: str | None, kind: Kind, see
             values, n_comps=loadings.shape[1], random_state=seed, return_info=True, dtype="float32"
         )
         loadings[chosen] = components.T
-    adata.obsm[_keys.X_PCA] = np.ascontiguousarray(scores, dtype=np.float32)
-    adata.varm[_keys.PCS] = loadings
+    return np.ascontiguousarray(scores, dtype=np.float32), loadings
 
 
 def _variable_genes(expression: sp.csr_matrix) -> np.ndarray:

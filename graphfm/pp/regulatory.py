@@ -11,6 +11,7 @@ import scipy.sparse as sp
 from anndata import AnnData
 
 from graphfm import _keys, io
+from graphfm.io.files import writable
 from graphfm.io.matrix import Kind
 from graphfm.pp.correlation import strongest_correlations
 
@@ -85,7 +86,7 @@ def regulatory_graph(
         values = io.expression(adata, layer=layer, kind=kind)
         parts["coexpression"] = strongest_correlations(values, regulators, n_neighbors=n_neighbors)
         record |= {"n_tfs": len(regulators), "unknown_tfs": unknown}
-    adata = adata.copy() if copy else adata
+    adata = writable(adata, copy=copy)
     for name in ("prior", "coexpression"):
         # a part of an earlier call must not outlive it
         adata.varp.pop(f"{key_added}_{name}", None)

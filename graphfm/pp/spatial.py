@@ -10,10 +10,11 @@ import pandas as pd
 from anndata import AnnData
 
 from graphfm import _keys, io
+from graphfm.io.files import writable
 
 logger = logging.getLogger(__name__)
 
-_DEFAULT_NEIGHBORS = {"knn": 8, "grid": 6}
+DEFAULT_NEIGHBORS = {"knn": 8, "grid": 6}
 
 
 def spatial_graph(
@@ -83,7 +84,7 @@ def spatial_graph(
     coordinates = _coordinates(adata, spatial_key)
     library = _library(adata, library_key)
     _check_sizes(library, kind, options.get("n_neighs"))
-    adata = adata.copy() if copy else adata
+    adata = writable(adata, copy=copy)
     if kind == "delaunay":
         coordinates = _separate_duplicates(coordinates, library)
     shell = AnnData(obs=pd.DataFrame({"library": library}, index=adata.obs_names), obsm={_keys.SPATIAL: coordinates})
@@ -127,7 +128,7 @@ def _options(kind: str, *, n_neighbors: int | None, radius: Any, n_rings: int | 
         return {"radius": float(bounds[0]) if len(bounds) == 1 else (float(bounds[0]), float(bounds[1]))}
     if kind == "delaunay":
         return {}
-    options = {"n_neighs": int(n_neighbors or _DEFAULT_NEIGHBORS[kind])}
+    options = {"n_neighs": int(n_neighbors or DEFAULT_NEIGHBORS[kind])}
     return {**options, "n_rings": int(n_rings or 1)} if kind == "grid" else options
 
 

@@ -142,14 +142,13 @@ def test_unwritable_folder_leaves_nothing(tmp_path):
 
 def test_full_disk_leaves_nothing(tmp_path, monkeypatch):
     import errno
+    from pathlib import Path
 
-    import graphfm.models.checkpoint as checkpoint
-
-    def full(tensors, path, metadata):
-        path.write_bytes(b"half")
+    def full(self, content):
+        self.write_text("half")
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(checkpoint, "save_file", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(OSError, match="No space left"):
         make_model().save_pretrained(tmp_path / "m.safetensors")
     assert not list(tmp_path.iterdir())

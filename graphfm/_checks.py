@@ -1,0 +1,62 @@
+"""Arguments that would only fail, or do harm, after a long time."""
+
+from numbers import Integral
+from pathlib import Path
+
+from graphfm import _keys
+
+
+def check_key_added(key: str) -> None:
+    """Refuse to overwrite what graphs are made of.
+
+    Raises
+    ------
+    ValueError
+        If an embedding of that name would.
+    """
+    if key in (_keys.X_PCA, _keys.SPATIAL, _keys.NEIGHBORS, _keys.SPATIAL_NEIGHBORS, _keys.GENES):
+        raise ValueError(f"key_added={key!r} would overwrite what the graphs are made of. Choose another name.")
+
+
+def check_tile_size(tile_size: int) -> None:
+    """Refuse what is no number of cells.
+
+    Raises
+    ------
+    ValueError
+        If it is not whole, or below 1.
+    """
+    if not isinstance(tile_size, Integral) or tile_size < 1:
+        raise ValueError(f"tile_size must be a whole number of at least 1, got {tile_size!r}.")
+
+
+def check_device(device: str) -> None:
+    """Refuse a device that torch cannot compute on here.
+
+    Raises
+    ------
+    ValueError
+        If there is none of that name.
+    """
+    import torch
+
+    try:
+        torch.zeros(1, device=device)
+    # without CUDA, torch fails by an assertion
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"device={device!r} cannot be used here ({reason}). Pass device='cpu'.") from error
+
+
+def make_folder(path: Path) -> None:
+    """Make the folder of a run now, rather than after minutes of work.
+
+    Raises
+    ------
+    OSError
+        If it cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(f"out: cannot make the folder {path} ({error.strerror}). Choose another one.") from error
