@@ -1,14 +1,16 @@
 """Table 0: are the labels of cells and tissues in the embedding? Zero-shot, beside PCA. The example to follow.
 
 Command: ``python experiments/table0_embedding.py`` (``--smoke``: toy data, no mirror; ``--readme``: renew the README)
-Cost:    COST
-Expect:  EXPECT
+Cost:    five minutes on two cores, 1.3 GB (see experiments/README.md for glibc's settings)
+Expect:  kNN accuracy of ``graphfm`` .819 on 14 sets of cell types (PCA .801, untrained .824) and .813 on 9 of tissue
+         regions (PCA .667, untrained .829, PCA averaged over neighbours .867): training does not pay here yet
 
 Rows:    ``pca`` (2000 variable genes, 50 components), ``pca:neighbor_mean`` (the same, averaged once over the very
          neighbours that the trunk sees and the cell itself), ``graphfm:random`` (untrained trunk, a new one for each
          seed), ``graphfm`` (the weights of the package), and the controls ``shuffled`` and ``oracle``.
 Scores:  15-NN vote in 5 stratified folds (``accuracy``, ``macro_f1``); k-means at the true number of classes (``ari``,
-         ``nmi``). Five seeds: folds, starts of k-means, random weights. No method sees a label.
+         ``nmi``). Five seeds: folds, starts of k-means, random weights (``graphfm`` has one run of pre-training, so
+         its ± has no part for that). No method sees a label.
 Graphs:  kNN in expression for ``cell_types``; that and the tissue graph, slide by slide, for ``domains``.
 Seconds: ``pca``: components and graphs; every other row: what it takes on top of that.
 
@@ -45,6 +47,7 @@ README = Path(__file__).parent.parent / "README.md"
 WEIGHTS = Path(graphfm.__file__).parent / "weights" / "small.safetensors"
 METHODS = ("shuffled", "pca", "pca:neighbor_mean", "graphfm:random", "graphfm", "oracle")
 CONTROLS = ("shuffled", "oracle")
+RIVALS = ("pca", "pca:neighbor_mean", "graphfm:random")
 SEEDED = ("shuffled", "graphfm:random")
 METRICS = {"accuracy": "kNN accuracy", "ari": "ARI", "nmi": "NMI"}
 RELATIONS = {"cell_types": ("knn",), "domains": ("knn", "spatial")}
@@ -191,14 +194,14 @@ def outside(summary: pd.DataFrame) -> list[str]:
 def table(records: Sequence[dict]) -> str:
     """Markdown: means over data sets and paired wins, then every data set. A function of the records alone."""
     summary = summarize(records)
-    lines = ["| setting | score | " + HEAD + " | against `pca` | against `pca:neighbor_mean` |"]
-    lines.append("|---|---|" + "---:|" * len(METHODS) + "---|---|")
+    lines = [f"| setting | score | {HEAD} | " + " | ".join(f"against `{rival}`" for rival in RIVALS) + " |"]
+    lines.append("|---|---|" + "---:|" * len(METHODS) + "---|" * len(RIVALS))
     wide = {metric: summary[metric].unstack("method") for metric in METRICS}
     for setting in [s for s in RELATIONS if s in summary.index.get_level_values("setting")]:
         for metric, title in METRICS.items():
             part = wide[metric].loc[setting]
             means = _bold({m: part[m].mean() for m in METHODS}, {m: f"{part[m].mean():.3f}" for m in METHODS})
-            wins = " | ".join(_wins(part["graphfm"], part[rival]) for rival in ("pca", "pca:neighbor_mean"))
+            wins = " | ".join(_wins(part["graphfm"], part[rival]) for rival in RIVALS)
             lines.append(f"| {setting} | {title} | {means} | {wins} |")
     counts = wide["accuracy"].groupby(level="setting").size()
     found = outside(summary)

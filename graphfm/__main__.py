@@ -18,7 +18,7 @@ Weights = Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hin
 
 
 def demo(out: Path = Path("demo"), *, steps: int = 300) -> None:
-    """See what graphfm does: pre-train for a minute on blood cells, embed, and write a report to look at.
+    """See what graphfm does: train for a minute on blood cells, write a report.
 
     Needs no network. Open the file it names in a browser.
 
@@ -48,7 +48,7 @@ def pretrain(
 ) -> None:
     """Train graphfm on your own cells, without labels.
 
-    Broken off, it goes on where it was when you start it again with the same settings.
+    Broken off, it goes on where it was: start it again with the same settings.
 
     Args:
         data: One or more .h5ad or .zarr files with raw counts.
@@ -105,7 +105,7 @@ def embed(
 ) -> None:
     """Give every cell its coordinates in the space of the trained network.
 
-    Writes a copy of your file with obsm["X_graphfm"], for clustering, UMAP or annotation.
+    Writes a copy of your file with obsm["X_graphfm"], for clustering or UMAP.
 
     Args:
         data: Your .h5ad or .zarr file.

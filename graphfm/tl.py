@@ -111,7 +111,21 @@ def embed(
 
 @torch.no_grad()
 def layer_states(model: GraphFM, cells: CellGraph, *, tile_size: int = 8192, device: str = "cpu"):
-    """States of all cells before the first block and after each, one after the other, each ``[n, dim]``."""
+    """States of all cells before the first block and after each, one after the other.
+
+    Parameters
+    ----------
+    model
+        The trunk.
+    cells
+        Cells of `graphfm.data.prepare.cell_graph`.
+    tile_size, device
+        As in `embed`.
+
+    Yields
+    ------
+    Tensor, ``[n, dim]``.
+    """
     from graphfm.data.tiles import locality_order, split_tiles
 
     model = model.to(device).eval()

@@ -1,0 +1,294 @@
+"""The command line: what it prints, what it writes, and that it gives what Python gives."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+
+import graphfm
+from graphfm import GraphFM, io, tl
+from graphfm.__main__ import main
+from graphfm.models.checkpoint import load_tensors
+from graphfm.train.log import read
+from tests.small import lively_model, make_graphs, make_toy
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Run a command in this process; gives its exit code, output and error output."""
+
+    def command(*arguments):
+        monkeypatch.setattr("sys.argv", ["graphfm", *map(str, arguments)])
+        monkeypatch.setenv("COLUMNS", "80")
+        try:
+            main()
+            code = 0
+        except SystemExit as stop:
+            code = stop.code
+        return (code, *capsys.readouterr())
+
+    return command
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    return lively_model().save_pretrained(tmp_path_factory.mktemp("weights"))
+
+
+def process(*arguments, **options):
+    """The same in a process of its own."""
+    command = [sys.executable, "-m", "graphfm", *map(str, arguments)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+
+
+def finish(*arguments, **options) -> str:
+    child = process(*arguments, **options)
+    out, error = child.communicate(timeout=600)
+    assert child.returncode == 0, error
+    return out + error
+
+
+# help
+
+
+@pytest.mark.parametrize("command", [(), ("demo",), ("pretrain",), ("embed",), ("info",)])
+def test_help_is_readable(command, run):
+    code, text, error = run(*command, "--help")
+    assert code == 0 and not error
+    # no types of Python, no empty defaults, nothing wider than a terminal
+    for noise in ("{None}", "None", "(default: )", "Path", "PATH PATH", "Literal", "Traceback"):
+        assert noise not in text, noise
+    assert max(map(len, text.splitlines())) <= 80
+    if command == ():
+        assert all(name in text for name in ("demo", "pretrain", "embed", "info"))
+
+
+def test_every_option_is_explained(run):
+    for command in ("demo", "pretrain", "embed"):
+        text = run(command, "--help")[1]
+        text = re.sub(r"[\s│|+]+|[-─]{3,}", " ", text)
+        options = re.findall(r" (--[a-z][a-z-]+)", text)
+        assert len(options) >= 3
+        for option in set(options) - {"--help"}:
+            place = text.index(f" {option} ")
+            assert len(text[place : place + 80].split()) > 4, option
+
+
+def test_help_loads_nothing_heavy():
+    script = (
+        "import sys; sys.argv = ['graphfm', '--help']\n"
+        "from graphfm.__main__ import main\n"
+        "try:\n    main()\nexcept SystemExit:\n    pass\n"
+        "print(sorted({'torch', 'scanpy', 'anndata', 'squidpy', 'pandas'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip().endswith("[]")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [(), ("fly",), ("embed",), ("embed", "a.h5ad"), ("embed", "a", "b", "--kind", "raw"), ("pretrain", "a.h5ad")],
+)
+def test_wrong_usage_says_where_help_is(arguments, run):
+    code, text, error = run(*arguments)
+    assert code == 2 and "--help" in text + error and "Traceback" not in text + error
+
+
+# errors
+
+
+def test_errors_are_one_line_without_a_stack(tmp_path, weights):
+    child = process("embed", tmp_path / "nothing.h5ad", tmp_path / "out.h5ad", "--model", weights)
+    out, error = child.communicate(timeout=120)
+    assert child.returncode == 1 and out == "" and len(error.splitlines()) == 1
+    assert error.startswith("graphfm: ") and "nothing.h5ad does not exist" in error
+
+
+def test_stack_on_demand(run, monkeypatch):
+    monkeypatch.setenv("GRAPHFM_DEBUG", "1")
+    with pytest.raises(FileNotFoundError):
+        run("embed", "nothing.h5ad", "out.h5ad")
+
+
+def test_interruption_is_one_line(run, monkeypatch, tmp_path, weights):
+    def interrupt(path):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("graphfm.io.read", interrupt)
+    (tmp_path / "a.h5ad").touch()
+    assert run("embed", tmp_path / "a.h5ad", tmp_path / "b.h5ad", "--model", weights)[0] == "graphfm: interrupted"
+
+
+def test_files_of_one_name(run, tmp_path):
+    code, _, _ = run("pretrain", "a/x.h5ad", "b/x.h5ad", "--out", tmp_path / "run")
+    assert code == "graphfm: data: files need different names, got ['x', 'x']"
+    assert run("pretrain", "--out", tmp_path / "run")[0] == "graphfm: data: name at least one .h5ad file"
+
+
+# info
+
+
+def test_info(run, weights, tmp_path):
+    code, text, _ = run("info")
+    assert code == 0
+    lines = dict(line.split(":", 1) for line in text.splitlines())
+    assert graphfm.__version__ in lines["graphfm"] and f"torch {torch.__version__}" in lines["packages"]
+    assert "dim=64" in lines["config"] and "cells" in lines["trained on"]
+    assert "dim=32" in run("info", weights)[1]
+    weights.with_name("cut.safetensors").write_bytes(weights.read_bytes()[:-9])
+    for path, text in ((weights.with_name("cut.safetensors"), "no complete"), (tmp_path / "none", "no checkpoint")):
+        code, out, _ = run("info", path)
+        assert code.startswith("graphfm: ") and text in code and not out
+
+
+# embed
+
+
+def test_embedding_is_that_of_python(tmp_path, weights):
+    adata = make_toy()
+    adata.write_h5ad(tmp_path / "in.h5ad")
+    before = (tmp_path / "in.h5ad").read_bytes()
+    text = finish(
+        "embed",
+        tmp_path / "in.h5ad",
+        tmp_path / "out.h5ad",
+        *("--model", weights, "--library-key", "slide", "--tile-size", 17),
+        env={**os.environ, "PYTHONHASHSEED": "5"},
+    )
+    assert "obsm['X_graphfm'] (60, 32)" in text and "genes are in the vocabulary" in text
+    for noise in ("Warning", "Traceback", "INFO", "Creating graph"):
+        assert noise not in text
+    tl.build_graphs(adata, library_key="slide")
+    tl.embed(adata, GraphFM.from_pretrained(weights))
+    result = io.read(tmp_path / "out.h5ad")
+    assert np.array_equal(result.obsm["X_graphfm"], adata.obsm["X_graphfm"])
+    assert (result.X != adata.X).nnz == 0 and list(result.uns["X_graphfm"]["relations"]) == ["knn", "spatial"]
+    assert (tmp_path / "in.h5ad").read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.h5ad", "out.h5ad"]
+
+
+def test_embed_options(run, tmp_path, weights):
+    adata = make_toy()
+    logged = adata.copy()
+    logged.layers["log"], logged.X = io.expression(adata), None
+    logged.write_h5ad(tmp_path / "log.h5ad")
+    arguments = ("embed", tmp_path / "log.h5ad", tmp_path / "out.zarr", "--model", weights.parent)
+    code, text, _ = run(
+        *arguments,
+        "--layer",
+        "log",
+        "--kind",
+        "log1p",
+        "--relations",
+        "knn",
+        "--key-added",
+        "X_mine",
+        "--organism",
+        "other",
+    )
+    assert code == 0 and "X_mine" in text
+    result = io.read(tmp_path / "out.zarr")
+    assert (result.var["graphfm_gene"] == -1).all() and "spatial_connectivities" not in result.obsp
+    tl.build_graphs(logged, relations=("knn",), layer="log", kind="log1p")
+    tl.embed(logged, GraphFM.from_pretrained(weights), layer="log", kind="log1p", organism="other")
+    assert np.array_equal(result.obsm["X_mine"], logged.obsm["X_graphfm"])
+
+
+def test_embed_with_shipped_weights_and_a_graph_of_the_file(run, tmp_path):
+    adata = make_graphs()
+    adata.write_h5ad(tmp_path / "in.h5ad")
+    (tmp_path / "out.h5ad").write_text("an older result is replaced")
+    assert run("embed", tmp_path / "in.h5ad", tmp_path / "out.h5ad")[0] == 0
+    tl.embed(adata)
+    assert np.array_equal(io.read(tmp_path / "out.h5ad").obsm["X_graphfm"], adata.obsm["X_graphfm"])
+
+
+# pretrain
+
+
+def pretrain_arguments(data, out, steps=30):
+    return ("pretrain", data, "--out", out, "--size", "tiny", "--steps", steps, "--checkpoint-every", 3)
+
+
+def kill_in_the_middle(arguments, out, *, after: int):
+    """Start, and kill by SIGKILL once the log has so many lines."""
+    child = process(*arguments)
+    until = time.monotonic() + 300
+    while child.poll() is None and time.monotonic() < until:
+        if len(read(out)) >= after:
+            break
+        time.sleep(0.01)
+    assert child.poll() is None, child.communicate()
+    os.kill(child.pid, signal.SIGKILL)
+    child.communicate()
+    assert child.returncode == -signal.SIGKILL
+
+
+def assert_resumes_exactly(data, folder, *, steps, after):
+    kill_in_the_middle(pretrain_arguments(data, folder / "killed", steps), folder / "killed", after=after)
+    assert not (folder / "killed" / "model.safetensors").exists()
+    done = int(load_tensors(folder / "killed" / "training.safetensors")[1]["step"])
+    assert 0 < done < steps
+    finish(*pretrain_arguments(data, folder / "killed", steps))
+    finish(*pretrain_arguments(data, folder / "whole", steps))
+    for name in ("model.safetensors", "training.safetensors"):
+        killed, whole = (load_tensors(folder / run / name) for run in ("killed", "whole"))
+        assert killed[0].keys() == whole[0].keys()
+        assert all(torch.equal(killed[0][key], whole[0][key]) for key in whole[0])
+        assert all(killed[1][key] == whole[1][key] for key in whole[1] if key != "commit")
+    losses = [[line["loss"] for line in read(folder / run)] for run in ("killed", "whole")]
+    assert losses[0] == losses[1] and len(losses[0]) == steps
+
+
+def test_killed_training_resumes_to_the_same_weights(tmp_path):
+    # with its graphs in the file, so that training starts at once
+    make_graphs(num_cells=200).write_h5ad(tmp_path / "toy.h5ad")
+    assert_resumes_exactly(tmp_path / "toy.h5ad", tmp_path, steps=30, after=5)
+
+
+@pytest.mark.slow
+def test_killed_training_on_real_cells(mirror, tmp_path):
+    assert_resumes_exactly(mirror / "h5ad" / "pbmc_facs_scn300.h5ad", tmp_path, steps=40, after=10)
+
+
+def test_trained_weights_are_used(run, tmp_path):
+    for seed, name in enumerate(("first", "second")):
+        make_graphs(seed=seed).write_h5ad(tmp_path / f"{name}.h5ad")
+    data, out = (tmp_path / "first.h5ad", tmp_path / "second.h5ad"), tmp_path / "run"
+    code, text, _ = run("pretrain", *data, "--out", out, "--size", "tiny", "--steps", 2, "--seed", 3)
+    assert code == 0 and str(out / "model.safetensors") in text
+    trained = json.loads(load_tensors(out / "model.safetensors")[1]["training"])
+    assert [name for name, *_ in trained["data"]] == ["first", "second"] and trained["train"]["seed"] == 3
+    assert run("embed", data[0], tmp_path / "out.h5ad", "--model", out)[0] == 0
+    # a second start finds it done
+    before = load_tensors(out / "model.safetensors")[0]
+    assert run("pretrain", *data, "--out", out, "--size", "tiny", "--steps", 2, "--seed", 3)[0] == 0
+    after = load_tensors(out / "model.safetensors")[0]
+    assert all(torch.equal(before[key], after[key]) for key in before)
+    code, _, _ = run("pretrain", *data, "--out", out, "--size", "tiny", "--steps", 5, "--seed", 3)
+    assert "belongs to another run" in code and "Choose another output folder" in code
+
+
+def test_start_from(run, tmp_path, weights, monkeypatch):
+    started = {}
+    monkeypatch.setattr("graphfm.tl.pretrain", lambda data, out, *, model, **options: started.update({out.name: model}))
+    make_toy().write_h5ad(tmp_path / "toy.h5ad")
+    for name in ("new", "shipped", weights, weights.parent):
+        code, _, _ = run(
+            "pretrain", tmp_path / "toy.h5ad", "--out", tmp_path / str(name).replace("/", "_"), "--start-from", name
+        )
+        assert code == 0
+    new, shipped, file, folder = started.values()
+    assert new is None and shipped.config == GraphFM.from_pretrained().config
+    assert all(torch.equal(a, b) for a, b in zip(file.parameters(), folder.parameters(), strict=True))
+    code, _, _ = run("pretrain", tmp_path / "toy.h5ad", "--out", tmp_path / "x", "--start-from", "nowhere")
+    assert "no checkpoint at nowhere" in code
