@@ -174,6 +174,8 @@ def main() -> None:
     if not sys.warnoptions:
         # those of our dependencies, on their own affairs
         warnings.simplefilter("ignore")
+    # threads that wait for each other by spinning bring two busy cores to a halt; torch is not imported yet
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     for noisy in ("anndata", "scanpy", "squidpy", "fsspec", "matplotlib"):
         logging.getLogger(noisy).setLevel(logging.WARNING)

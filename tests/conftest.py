@@ -3,7 +3,9 @@
 import os
 from pathlib import Path
 
-from jaxtyping import install_import_hook
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: spinning threads stall a shared machine
+
+from jaxtyping import install_import_hook  # noqa: E402
 
 install_import_hook(["graphfm.nn", "graphfm.models"], "beartype.beartype")
 

@@ -257,7 +257,7 @@ def test_killed_training_resumes_to_the_same_weights(tmp_path):
 
 @pytest.mark.slow
 def test_killed_training_on_real_cells(mirror, tmp_path):
-    assert_resumes_exactly(mirror / "h5ad" / "pbmc_facs_scn300.h5ad", tmp_path, steps=40, after=10)
+    assert_resumes_exactly(mirror / "h5ad" / "pbmc_facs_scn300.h5ad", tmp_path, steps=16, after=5)
 
 
 def test_trained_weights_are_used(run, tmp_path):

@@ -34,9 +34,15 @@ def test_loss_beats_the_gene_means(tmp_path):
     assert all(math.isfinite(r["gradient_norm"]) for r in log)
 
 
-def test_same_seed_same_weights(tmp_path):
-    for name in ("a", "b"):
-        pretrain(make_model(), [make_cells()], tmp_path / name, config=CONFIG)
+def test_same_seed_same_weights_on_any_number_of_threads(tmp_path):
+    before = torch.get_num_threads()
+    try:
+        for name, threads in (("a", 1), ("b", 2)):
+            torch.set_num_threads(threads)
+            pretrain(make_model(), [make_cells()], tmp_path / name, config=CONFIG)
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
     assert same(tmp_path / "a/model.safetensors", tmp_path / "b/model.safetensors")
 
 
