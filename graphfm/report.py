@@ -130,7 +130,7 @@ def describe(path: str | Path | None = None) -> str:
     metadata = model_metadata(path)
     config = json.loads(metadata.get("config", "{}"))
     training = json.loads(metadata.get("training", "{}"))
-    names = ", ".join(f"{name} ({n} cells)" for name, n, _ in training.get("data", [])) or "not said"
+    names = ", ".join(f"{name} ({n} cells)" for name, n, *_ in training.get("data", [])) or "not said"
     packages = ("torch", "torch-geometric", "anndata", "scanpy", "squidpy", "numpy")
     lines = {
         "graphfm": f"{graphfm.__version__} (commit {commit()})",

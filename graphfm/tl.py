@@ -146,6 +146,9 @@ def build_graphs(
 ) -> None:
     """Build the cell graphs that are missing, with default settings.
 
+    Spots on a lattice (Visium) have many neighbours at the same distance, and the default spatial kNN picks among
+    them by rounding; there, `graphfm.pp.spatial_graph` with ``kind="grid"`` is the better graph.
+
     Cells with fewer companions than the default number of neighbours get as many as there are.
 
     Parameters

@@ -26,7 +26,7 @@ def save_tensors(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[st
     OSError
         The folder cannot be written to or is full; names the file.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    partial = path.with_name(f".{path.name}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         content = save({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, metadata)
@@ -88,12 +88,20 @@ def model_metadata(path: str | Path | None = None) -> dict[str, str]:
     if path is None:
         with as_file(files("graphfm.weights") / SHIPPED) as shipped:
             return load_tensors(shipped)[1]
-    return load_tensors(Path(path))[1]
+    path = Path(path)
+    path = path / MODEL_FILE if path.is_dir() else path
+    metadata = load_tensors(path)[1]
+    _check_format(path, metadata)
+    return metadata
+
+
+def _check_format(path: Path, metadata: dict[str, str]) -> None:
+    if metadata.get("format") not in ("graphfm-model", "graphfm-training"):
+        raise ValueError(f"{path} holds tensors but no graphfm model. Pass a file written by graphfm.")
 
 
 def _build(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> GraphFM:
-    if metadata.get("format") not in ("graphfm-model", "graphfm-training"):
-        raise ValueError(f"{path} holds tensors but no graphfm model. Pass a file written by graphfm.")
+    _check_format(path, metadata)
     model = GraphFM(read_config(path, metadata))
     weights = {
         name.removeprefix("model/"): t.float() for name, t in tensors.items() if not name.startswith("optimizer/")

@@ -50,17 +50,35 @@ class GraphFMConfig:
 
 
 def tiny(num_genes: int, vocabulary: str) -> GraphFMConfig:
-    """For tests: seconds on one core."""
+    """For tests: seconds on one core.
+
+    Parameters
+    ----------
+    num_genes, vocabulary
+        See `GraphFMConfig`.
+    """
     return GraphFMConfig(num_genes, vocabulary, dim=32, num_layers=2, heads=4)
 
 
 def small(num_genes: int, vocabulary: str) -> GraphFMConfig:
-    """The shipped weights: minutes on two cores."""
+    """The shipped weights: minutes on two cores.
+
+    Parameters
+    ----------
+    num_genes, vocabulary
+        See `GraphFMConfig`.
+    """
     return GraphFMConfig(num_genes, vocabulary)
 
 
 def base(num_genes: int, vocabulary: str) -> GraphFMConfig:
-    """For a GPU."""
+    """For a GPU: four times as wide, twice as deep.
+
+    Parameters
+    ----------
+    num_genes, vocabulary
+        See `GraphFMConfig`.
+    """
     return GraphFMConfig(num_genes, vocabulary, dim=256, num_layers=16)
 
 
@@ -100,20 +118,26 @@ class GraphFM(nn.Module):
                 f"the model was trained on gene vocabulary {self.config.vocabulary}, this graphfm has "
                 f"{cells.vocabulary}. Install the graphfm version it was made with, or pre-train again."
             )
-        return self.gene_space(cells.gene_rows, cells.loadings[:, : self.config.dim], cells.outside(self.config.dim))
+        device = self.gene_space.embedding.weight.device
+        outside = cells.outside(self.config.dim)
+        return self.gene_space(
+            cells.gene_rows.to(device),
+            cells.loadings[:, : self.config.dim].to(device),
+            None if outside is None else outside.to(device),
+        )
 
     def stem_cells(self, cells: CellGraph) -> Float[Tensor, "n d"]:
         """First states of all cells of a data set."""
         scores = cells.project(self.place_genes(cells))
-        return self.cell_stem(scores, cells.library, cells.scale)
+        return self.cell_stem(scores, cells.library.to(scores.device), cells.scale)
 
     def stem_genes(self, cells: CellGraph) -> Float[Tensor, "genes d"]:
         """First states of the data set's genes, for graphs that hold genes too."""
-        known = (cells.gene_rows >= 0).unsqueeze(-1)
-        identity = self.gene_space.embedding(cells.gene_rows.clamp(min=0)) * known
         placed = self.place_genes(cells)
+        rows = cells.gene_rows.to(placed.device)
+        identity = self.gene_space.embedding(rows.clamp(min=0)) * (rows >= 0).unsqueeze(-1)
         placed = placed / placed.std().clamp(min=1e-12)
-        return self.gene_stem(identity, cells.gene_statistics, placed)
+        return self.gene_stem(identity, cells.gene_statistics.to(placed.device), placed)
 
     def forward(self, h0: Float[Tensor, "n d"], neighborhood: Neighborhood) -> Float[Tensor, "n d"]:
         """Last states of `n` nodes from their stem output, all in memory at once.

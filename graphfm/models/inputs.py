@@ -92,11 +92,13 @@ class CellGraph:
         return torch.from_numpy(table.astype(np.float32))
 
     def outside(self, dim: int) -> Float[Tensor, "genes d"] | None:
-        """Vectors for genes outside the vocabulary where it knows none at all: pseudo-random, fixed by the name.
+        """Vectors for genes outside the vocabulary where it knows too few: pseudo-random, fixed by the name.
 
-        Where some genes are known, the others take their place from co-expression alone and this is None.
+        Two known genes a component are enough for the others to take their place from co-expression alone; then
+        this is None. With fewer, components without known genes would be lost.
         """
-        if (self.gene_rows >= 0).any():
+        known = int((self.gene_rows >= 0).sum())
+        if known >= min(2 * self.loadings.shape[1], len(self.gene_rows)):
             return None
         from hashlib import blake2b
 
@@ -106,7 +108,11 @@ class CellGraph:
 
     def project(self, placed: Float[Tensor, "genes d"]) -> Float[Tensor, "n d"]:
         """Centred expression times the placed genes; differentiable, exact in any chunking."""
-        return self.product(self.expression, placed) - self.mean.to(placed.device) @ placed
+        return self.product(self.expression, placed) - self.center(placed)
+
+    def center(self, placed: Float[Tensor, "genes d"]) -> Float[Tensor, "d"]:
+        """Projection of the mean cell."""
+        return (self.mean.to(placed.device).double() @ placed.double()).float()
 
     @staticmethod
     def product(sparse: sp.csr_matrix, dense: Float[Tensor, "genes d"]) -> Float[Tensor, "n d"]:

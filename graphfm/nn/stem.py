@@ -55,7 +55,9 @@ class GeneSpace(nn.Module):
         vectors = self.embedding(rows.clamp(min=0)) * known
         if names is not None:
             vectors = torch.where(known, vectors, names)
-        return loadings @ polar(loadings.T @ vectors)
+        # in double precision, so that the threads' order of summation does not show in the states
+        axes = loadings.double()
+        return (axes @ polar(axes.T @ vectors.double())).float()
 
 
 def polar(a: Float[Tensor, "p d"], steps: int = 30) -> Float[Tensor, "p d"]:

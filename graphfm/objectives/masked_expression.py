@@ -122,4 +122,4 @@ def _project_visible(cells: CellGraph, nodes: Tensor, hidden: Tensor, placed: Te
     rows = np.repeat(np.arange(x.shape[0]), np.diff(x.indptr))
     visible = ~hidden.numpy()[rows, x.indices]
     kept = sp.csr_matrix((x.data * visible / np.float32(1 - mask_share), x.indices, x.indptr), shape=x.shape)
-    return CellGraph.product(kept, placed) - cells.mean.to(placed.device) @ placed
+    return CellGraph.product(kept, placed) - cells.center(placed)

@@ -9,9 +9,14 @@ LOG_FILE = "log.jsonl"
 
 def append(out: Path, record: dict) -> None:
     """Add a line."""
-    out.mkdir(parents=True, exist_ok=True)
-    with open(out / LOG_FILE, "a") as file:
-        file.write(json.dumps(record) + "\n")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with open(out / LOG_FILE, "a") as file:
+            file.write(json.dumps(record) + "\n")
+    except OSError as error:
+        raise OSError(
+            f"cannot write {out / LOG_FILE}: {error}. Choose a folder with room, then start again."
+        ) from error
 
 
 def read(out: str | Path) -> list[dict]:

@@ -1,5 +1,6 @@
 """The pre-training loop: one screen, resumable to the bit."""
 
+import hashlib
 import json
 import logging
 import math
@@ -9,6 +10,8 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+import numpy as np
+import scipy.sparse as sp
 import torch
 from tqdm import tqdm
 
@@ -112,7 +115,10 @@ def pretrain(
     """
     config, out = config or TrainConfig(), Path(out)
     _check_corpus(corpus)
-    fingerprint = {"train": asdict(config), "data": [[cells.name, *cells.expression.shape] for cells in corpus]}
+    fingerprint = {
+        "train": asdict(config),
+        "data": [[cells.name, *cells.counts.shape, _digest(cells.counts)] for cells in corpus],
+    }
     model = model.to(device).train()
     optimizer = torch.optim.AdamW(_parameter_groups(model, config.weight_decay), lr=config.lr, betas=(0.9, 0.98))
     start = load_state(out, model, optimizer, fingerprint)
@@ -186,6 +192,14 @@ def _schedule(
                 yield step, epoch, *batches[i]
             step += 1
         epoch += 1
+
+
+def _digest(counts: sp.csr_matrix) -> str:
+    """Short hash of the counts: the same name and shape are not yet the same data."""
+    content = hashlib.blake2b(digest_size=8)
+    for array in (counts.indptr, counts.indices, counts.data):
+        content.update(np.ascontiguousarray(array))
+    return content.hexdigest()
 
 
 def _set_lr(optimizer: torch.optim.Optimizer, config: TrainConfig, step: int) -> None:

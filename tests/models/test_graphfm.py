@@ -46,6 +46,17 @@ def test_genes_that_nobody_knows_still_give_the_principal_components(cells):
     torch.testing.assert_close(a @ a.T, b @ b.T, atol=1e-2, rtol=1e-2)
 
 
+@pytest.mark.parametrize("known", [1, 5, 12])
+def test_a_few_known_genes_lose_no_component(cells, known):
+    from dataclasses import replace
+
+    rows = cells.gene_rows.clone()
+    rows[known:] = -1
+    a = make_model().stem_cells(replace(cells, gene_rows=rows)).detach()
+    b = make_model().stem_cells(cells).detach()
+    torch.testing.assert_close(a @ a.T, b @ b.T, atol=1e-2, rtol=1e-2)
+
+
 def test_gradient_reaches_the_gene_embeddings(cells):
     model = make_model()
     model.stem_cells(cells)[:, 0].sum().backward()
