@@ -81,6 +81,21 @@ class CellGraph:
         return torch.from_numpy(np.log(sums / max(float(self.totals.double().sum()), 1.0)).astype(np.float32))
 
     @cached_property
+    def log_inverse_dispersion(self) -> Float[Tensor, "genes"]:
+        r"""Log of each gene's :math:`\theta` where cells differ by library size alone; needs counts.
+
+        By moments, with :math:`\mu_{ig} = n_i f_g`: :math:`1/\theta_g = \sum_i [(y_{ig} - \mu_{ig})^2 - \mu_{ig}] /
+        \sum_i \mu_{ig}^2`, kept between 1e-3 and 100.
+        """
+        share, totals = self.log_share.double().exp().numpy(), self.totals.double().numpy()
+        counts = self.counts.astype(np.float64)
+        squares = np.asarray(counts.multiply(counts).sum(axis=0)).ravel()
+        expected = share**2 * (totals**2).sum()
+        excess = squares - 2 * share * (counts.T @ totals) + expected - share * totals.sum()
+        dispersion = np.clip(excess / np.maximum(expected, 1e-12), 1e-3, 1e2)
+        return torch.from_numpy(-np.log(dispersion).astype(np.float32))
+
+    @cached_property
     def gene_statistics(self) -> Float[Tensor, "genes 3"]:
         """Mean, share of zeros and log dispersion of each gene, each standardised over the genes."""
         x = self.expression

@@ -76,7 +76,8 @@ def masked_expression(
     Returns
     -------
     loss, diagnostics
-        Mean loss of a hidden entry; `diagnostics` has it beside that of the gene means alone (``null_loss``).
+        Mean loss of a hidden entry; `diagnostics` has it beside that of each gene's mean and dispersion over the
+        data set, which know nothing of the cell but its size (``null_loss``).
     """
     reached, _ = cells.neighborhood.localize(core)
     outside = reached[len(core) :]
@@ -102,7 +103,8 @@ def masked_expression(
     loss = (negative_binomial_nll(target, log_mean, log_theta) * weight).sum() / weight.sum().clamp(min=1)
     with torch.no_grad():
         flat = log_size.unsqueeze(-1) + log_share
-        null = (negative_binomial_nll(target, flat, log_theta) * weight).sum() / weight.sum().clamp(min=1)
+        spread = cells.log_inverse_dispersion[genes].to(device)
+        null = (negative_binomial_nll(target, flat, spread) * weight).sum() / weight.sum().clamp(min=1)
     return loss, {"loss": float(loss.detach()), "null_loss": float(null)}
 
 

@@ -21,6 +21,13 @@ def test_stem_is_a_rotation_of_the_principal_components(cells):
     np.testing.assert_allclose(h0 @ h0.T, cells.scale**2 * scores @ scores.T, rtol=1e-3, atol=1e-3)
 
 
+def test_dispersion_is_that_of_the_definition(cells):
+    y, totals = cells.counts.toarray().astype(float), cells.totals.double().numpy()
+    mu = totals[:, None] * ((y.sum(0) + 0.5) / totals.sum())
+    phi = np.clip(((y - mu) ** 2 - mu).sum(0) / (mu**2).sum(0), 1e-3, 1e2)
+    np.testing.assert_allclose(cells.log_inverse_dispersion, -np.log(phi), rtol=1e-4, atol=1e-4)
+
+
 def test_stem_does_not_depend_on_the_order_of_genes(cells):
     from dataclasses import replace
 
