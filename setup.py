@@ -12,7 +12,6 @@ DEV = [
     "hypothesis>=6.100",
     "import-linter>=2.0",
     "mudata>=0.3",
-    "nbclient>=0.10",
     "ipykernel>=6.29",
     "pyright[nodejs]>=1.1.400",
     "pytest>=8.0",
