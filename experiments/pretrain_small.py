@@ -17,6 +17,7 @@ from anndata import AnnData
 
 import graphfm
 from graphfm import datasets, tl
+from graphfm.models.checkpoint import model_metadata
 from graphfm.train import TrainConfig
 
 CORPUS = (
@@ -60,14 +61,8 @@ def main() -> None:
     for name, adata in data.items():
         tl.build_graphs(adata, library_key=LIBRARY_KEY.get(name))
     model = tl.pretrain(data, options.out, config=TrainConfig(steps=options.steps))
-    model.half().save_pretrained(WEIGHTS, metadata={"training": (_training(options.out))})
+    model.half().save_pretrained(WEIGHTS, metadata={"training": model_metadata(options.out)["training"]})
     print(f"{WEIGHTS}: {WEIGHTS.stat().st_size / 1e6:.1f} MB")
-
-
-def _training(out: Path) -> str:
-    from graphfm.models.checkpoint import model_metadata
-
-    return model_metadata(out / "model.safetensors")["training"]
 
 
 if __name__ == "__main__":

@@ -75,33 +75,28 @@ def save_model(model: GraphFM, path: str | Path, *, metadata: dict[str, str]) ->
 
 def load_model(path: str | Path | None = None) -> GraphFM:
     """See `GraphFM.from_pretrained`."""
-    if path is None:
-        with as_file(files("graphfm.weights") / SHIPPED) as shipped:
-            return _build(shipped, *load_tensors(shipped))
-    path = Path(path)
-    path = path / MODEL_FILE if path.is_dir() else path
-    return _build(path, *load_tensors(path))
+    return _build(*_open(path))
 
 
 def model_metadata(path: str | Path | None = None) -> dict[str, str]:
     """What is written in a model file beside the weights (default: the shipped one)."""
+    return _open(path)[2]
+
+
+def _open(path: str | Path | None) -> tuple[Path, dict[str, torch.Tensor], dict[str, str]]:
+    """Path, tensors and metadata of a model file, of the one in a folder, or of the shipped one."""
     if path is None:
         with as_file(files("graphfm.weights") / SHIPPED) as shipped:
-            return load_tensors(shipped)[1]
+            return _open(shipped)
     path = Path(path)
     path = path / MODEL_FILE if path.is_dir() else path
-    metadata = load_tensors(path)[1]
-    _check_format(path, metadata)
-    return metadata
-
-
-def _check_format(path: Path, metadata: dict[str, str]) -> None:
+    tensors, metadata = load_tensors(path)
     if metadata.get("format") not in ("graphfm-model", "graphfm-training"):
         raise ValueError(f"{path} holds tensors but no graphfm model. Pass a file written by graphfm.")
+    return path, tensors, metadata
 
 
 def _build(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> GraphFM:
-    _check_format(path, metadata)
     model = GraphFM(read_config(path, metadata))
     weights = {
         name.removeprefix("model/"): t.float() for name, t in tensors.items() if not name.startswith("optimizer/")
