@@ -4,6 +4,7 @@ A results file is JSON lines, flat records, only ever appended to. A run that wa
 a finished one adds nothing. To redo a job, delete its lines.
 """
 
+import fcntl
 import json
 import os
 import platform
@@ -17,6 +18,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 RESULTS = Path(__file__).parent / "results"
+README = Path(__file__).parent.parent / "README.md"
 PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "anndata", "scanpy", "squidpy")
 
 
@@ -37,6 +39,7 @@ def append(path: Path, record: dict) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     line = (json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n").encode()
     with path.open("a+b", buffering=0) as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # several runs may share a file
         file.seek(0)
         whole = (text := file.read()).rfind(b"\n") + 1
         if whole < len(text):
@@ -86,3 +89,12 @@ def measured() -> Iterator[dict[str, float]]:
     if status.exists():
         peak = next((line for line in status.read_text().splitlines() if line.startswith("VmHWM")), None)
         cost |= {"peak_mb": round(int(peak.split()[1]) / 1024, 1)} if peak else {}
+
+
+def renew_readme(name: str, text: str, readme: Path = README) -> None:
+    """Put `text` between ``<!-- name -->`` and ``<!-- /name -->``."""
+    before, rest = readme.read_text(encoding="utf-8").split(f"<!-- {name} -->\n", 1)
+    after = rest.split(f"<!-- /{name} -->", 1)[1]
+    partial = readme.with_name(readme.name + ".tmp")
+    partial.write_text(f"{before}<!-- {name} -->\n{text}<!-- /{name} -->{after}", encoding="utf-8")
+    os.replace(partial, readme)

@@ -22,7 +22,6 @@ were trained on it). Dropped cells: `CASES`.
 
 import argparse
 import hashlib
-import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -43,7 +42,6 @@ from graphfm.metrics.smoothing import effective_rank
 from graphfm.tasks import cell_types
 
 PATH = _spine.RESULTS / "table0_embedding.jsonl"
-README = Path(__file__).parent.parent / "README.md"
 WEIGHTS = Path(graphfm.__file__).parent / "weights" / "small.safetensors"
 METHODS = ("shuffled", "pca", "pca:neighbor_mean", "graphfm:random", "graphfm", "oracle")
 CONTROLS = ("shuffled", "oracle")
@@ -239,15 +237,6 @@ def _detail(summary: pd.DataFrame, metric: str) -> list[str]:
     return lines
 
 
-def renew(readme: Path, text: str, name: str = "table0") -> None:
-    """Put `text` between ``<!-- name -->`` and ``<!-- /name -->``."""
-    before, rest = readme.read_text(encoding="utf-8").split(f"<!-- {name} -->\n", 1)
-    after = rest.split(f"<!-- /{name} -->", 1)[1]
-    partial = readme.with_name(readme.name + ".tmp")
-    partial.write_text(f"{before}<!-- {name} -->\n{text}<!-- /{name} -->{after}", encoding="utf-8")
-    os.replace(partial, readme)
-
-
 def jobs(case: Case, seeds: Sequence[int]) -> list[dict]:
     """What identifies the records of a case; other weights make another job of `graphfm`."""
     weights = {"graphfm": hashlib.sha256(WEIGHTS.read_bytes()).hexdigest()[:12], "graphfm:random": "random"}
@@ -264,7 +253,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         path = options.results or (Path(scratch) / PATH.name if options.smoke else PATH)
         if options.readme:
-            return renew(README, table(_spine.read(path)))
+            return _spine.renew_readme("table0", table(_spine.read(path)))
         for case in SMOKE if options.smoke else CASES:
             if todo := _spine.pending(path, jobs(case, SEEDS[:2] if options.smoke else SEEDS)):
                 run(case, todo, path)

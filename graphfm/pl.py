@@ -92,19 +92,63 @@ def training_curve(ax: Axes, log: Sequence[Mapping]) -> Axes:
     return ax
 
 
-def effective_rank(ax: Axes, profiles: Mapping[str, Sequence[float]]) -> Axes:
-    """Effective rank of the states layer by layer, one line a model.
+DEPTH_LABELS = {
+    "effective_rank": "effective rank of the states",
+    "dirichlet_energy": "Dirichlet energy",
+    "dirichlet_energy_normalized": "Dirichlet energy per $|h|^2$",
+    "dirichlet_energy_within": "Dirichlet energy per $|h|^2$,\nconstants of components left out",
+    "mad_neighbors": "mean cosine distance\nof neighbours",
+    "mad_random": "mean cosine distance\nof random pairs",
+    "gradient_norm": "length of the gradient",
+}
+MARKERS = "os^DvPX*<>hd"
+
+
+def depth_profile(
+    ax: Axes,
+    profiles: Mapping[str, Sequence[Mapping[str, float | None]]],
+    metric: str = "effective_rank",
+    *,
+    log: bool = False,
+) -> Axes:
+    """What becomes of the states layer by layer, one line a model.
 
     Parameters
     ----------
     ax
         To draw on.
     profiles
-        Ranks from the stem (layer 0) to the last layer, by name.
+        By name, the records of `graphfm.metrics.smoothing.depth_profile`, with ``layer`` and `metric`; where the metric
+        is None the line has a gap.
+    metric
+        A key of the records.
+    log
+        Logarithmic scale.
+
+    Raises
+    ------
+    KeyError
+        The records do not have this metric.
     """
-    for number, (name, ranks) in enumerate(profiles.items()):
-        ax.plot(range(len(ranks)), ranks, marker="o", ms=4, color=PALETTE[number], label=name)
-    ax.set(xlabel="layer (0: stem)", ylabel="effective rank of the states", ylim=(0, None))
+    for number, (name, profile) in enumerate(profiles.items()):
+        missing = [record for record in profile if metric not in record]
+        if missing:
+            raise KeyError(f"profile {name!r} has no {metric!r} (found: {sorted(missing[0])}). Pass another metric=.")
+        values = [np.nan if record[metric] is None else record[metric] for record in profile]
+        ax.plot(
+            [record["layer"] for record in profile],
+            values,
+            marker=MARKERS[number % len(MARKERS)],
+            markevery=max(len(profile) // 8, 1),
+            ms=5,
+            color=PALETTE[number % len(PALETTE)],
+            label=name,
+        )
+    ax.set(xlabel="layer (0: stem)", ylabel=DEPTH_LABELS.get(metric, metric))
+    if log:
+        ax.set_yscale("log")
+    else:
+        ax.set_ylim(0, None)
     ax.legend(frameon=False, fontsize="small")
     return ax
 

@@ -196,11 +196,14 @@ def _figures(sections: dict, model, log: list[dict], seed: int) -> list[dict]:
     pl.training_curve(axes[0], log)
     shipped = model.from_pretrained()
     profiles = {
-        f"{name}, {kind}": [effective_rank(h) for h in tl.layer_states(m, cell_graph(adata))]
+        f"{name}, {kind}": [
+            {"layer": layer, "effective_rank": effective_rank(h)}
+            for layer, h in enumerate(tl.layer_states(m, cell_graph(adata)))
+        ]
         for name, (adata, _) in sections.items()
         for kind, m in {"shipped": shipped, "trained here": model}.items()
     }
-    pl.effective_rank(axes[1], profiles)
+    pl.depth_profile(axes[1], profiles)
     add(
         "Training and depth",
         "Left: what the network gains on hidden counts over predicting each gene's mean. Right: directions that the "

@@ -124,7 +124,7 @@ def layer_states(model: GraphFM, cells: CellGraph, *, tile_size: int = 8192, dev
 
     Yields
     ------
-    Tensor, ``[n, dim]``.
+    Tensor: ``[n, dim]`` before the first block, ``[n, 2 dim]`` (carrier, reader) after each.
     """
     from graphfm.data.tiles import locality_order, split_tiles
 

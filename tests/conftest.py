@@ -92,7 +92,8 @@ def make_model(num_genes: int = 40, dim: int = 16, num_layers: int = 3, heads: i
     with torch.no_grad():
         for block in model.blocks:
             block.gain.normal_()
-            block.identity_map.weight.normal_(std=0.1)
+            block.mix.normal_()
+            block.norm.running_mean.normal_()
             block.edge_bias.relation.weight.normal_()
             block.edge_bias.distance.weight.normal_()
     return model.eval()

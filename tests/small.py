@@ -27,7 +27,8 @@ def lively_model(seed: int = 0) -> GraphFM:
     with torch.no_grad():
         for block in model.blocks:
             block.gain.normal_(generator=generator)
-            block.identity_map.weight.normal_(std=0.1, generator=generator)
+            block.mix.normal_(generator=generator)
+            block.norm.running_mean.normal_(generator=generator)
             block.edge_bias.relation.weight.normal_(generator=generator)
             block.edge_bias.distance.weight.normal_(generator=generator)
         model.cell_stem.library.normal_(std=0.1, generator=generator)

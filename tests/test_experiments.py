@@ -165,7 +165,7 @@ def test_neighbor_mean_equals_a_loop() -> None:
 def test_readme_block_is_renewed_in_place(tmp_path: Path) -> None:
     readme = tmp_path / "README.md"
     readme.write_text("before\n<!-- table0 -->\nold\n<!-- /table0 -->\nafter\n", encoding="utf-8")
-    table0.renew(readme, "new\n")
+    _spine.renew_readme("table0", "new\n", readme)
     assert readme.read_text(encoding="utf-8") == "before\n<!-- table0 -->\nnew\n<!-- /table0 -->\nafter\n"
 
 

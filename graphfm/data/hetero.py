@@ -9,7 +9,7 @@ import scipy.sparse as sp
 import torch
 
 from graphfm.data.graph import NeighborTable, symmetric_normalize, table_from_csr
-from graphfm.data.prepare import MAX_DEGREE, join_tables
+from graphfm.data.prepare import MAX_DEGREE, join_tables, share_weights
 from graphfm.nn.neighborhood import Neighborhood
 
 if TYPE_CHECKING:
@@ -42,16 +42,18 @@ def hetero_neighborhood(data: HeteroData, *, max_degree: int = MAX_DEGREE) -> tu
     >>> cells, model = cell_graph(adata, all_genes=True), graphfm.tl.new_model("tiny")
     >>> states = model(torch.cat([model.stem_cells(cells), model.stem_genes(cells)]), graph)
     >>> states[rows["gene"]].shape
-    torch.Size([100, 32])
+    torch.Size([100, 64])
     """
     rows, end = {}, 0
     for node_type in data.node_types:
         rows[node_type] = slice(end, end + data[node_type].num_nodes)
         end = rows[node_type].stop
+    normalized = [symmetric_normalize(_table(data, kind, max_degree)) for kind in data.edge_types]
+    shared = dict(zip(data.edge_types, share_weights(normalized), strict=True))
     parts = []
     for node_type in data.node_types:
         kinds = [kind for kind in data.edge_types if kind[2] == node_type]
-        tables = [symmetric_normalize(_table(data, kind, max_degree)) for kind in kinds]
+        tables = [shared[kind] for kind in kinds]
         if not tables:
             parts.append(_empty(data[node_type].num_nodes))
             continue

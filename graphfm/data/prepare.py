@@ -1,6 +1,7 @@
 """From AnnData to what the trunk reads."""
 
 import logging
+from dataclasses import replace
 
 import numpy as np
 import scipy.sparse as sp
@@ -141,7 +142,7 @@ def cell_neighborhood(adata: AnnData, *, relations: tuple[str, ...] | None = Non
             relation=relation,
         )
         tables.append(symmetric_normalize(table))
-    return join_tables(tables)
+    return join_tables(share_weights(tables))
 
 
 def _symmetric(matrix: sp.spmatrix) -> sp.csr_matrix:
@@ -150,14 +151,33 @@ def _symmetric(matrix: sp.spmatrix) -> sp.csr_matrix:
     return matrix.maximum(matrix.T).tocsr()
 
 
-def join_tables(tables: list[NeighborTable]) -> Neighborhood:
-    """Relations into the same nodes, side by side.
+def share_weights(tables: list[NeighborTable]) -> list[NeighborTable]:
+    r"""Scale normalised relations so that all of them together are still a contraction.
 
-    A node's relations share its weight equally, so that the rows of the joint operator are as heavy as those of
-    one; a node that one relation does not reach listens to the others alone.
+    An edge is multiplied by :math:`1/\sqrt{m_i n_j}`, with :math:`m_i` the relations that reach its destination and
+    :math:`n_j` those that its source sends into. If each relation has spectral norm at most 1, so has the joint
+    operator, and it stays symmetric where they are. A node that one relation does not reach listens to the others
+    alone.
     """
-    present = torch.stack([table.mask.any(1) for table in tables], dim=1)
-    share = 1 / present.sum(1).clamp(min=1)
+    into: dict[str, torch.Tensor] = {}
+    out: dict[str, torch.Tensor] = {}
+    for table in tables:
+        reached = table.mask.any(1)
+        sends = torch.bincount(table.index[table.mask], minlength=table.num_sources) > 0
+        into[table.target] = into.get(table.target, 0) + reached.long()
+        out[table.source] = out.get(table.source, 0) + sends.long()
+    return [
+        replace(
+            table,
+            weight=table.weight
+            / (into[table.target].unsqueeze(1) * out[table.source][table.index]).clamp(min=1).float().sqrt(),
+        )
+        for table in tables
+    ]
+
+
+def join_tables(tables: list[NeighborTable]) -> Neighborhood:
+    """Relations into the same nodes, side by side."""
     parts = []
     for table in tables:
         length = torch.zeros_like(table.weight)
@@ -166,7 +186,7 @@ def join_tables(tables: list[NeighborTable]) -> Neighborhood:
         positive = RELATIONS.index(table.relation)
         negative = RELATIONS.index(NEGATIVE.get(table.relation, table.relation))
         kind = torch.where(table.weight < 0, negative, positive)
-        parts.append((table.index, table.weight.abs() * share.unsqueeze(1), kind, length))
+        parts.append((table.index, table.weight.abs(), kind, length))
     return Neighborhood(*(torch.cat(columns, dim=1) for columns in zip(*parts, strict=True)))
 
 

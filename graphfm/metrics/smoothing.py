@@ -5,8 +5,13 @@ Read them together, and beside accuracy: the mean average distance alone stays h
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import scipy.sparse as sp
 import torch
-from torch import Tensor
+from scipy.sparse.csgraph import connected_components
+from torch import Tensor, nn
 
 _CHUNK_ELEMENTS = 1 << 24
 
@@ -31,8 +36,10 @@ def dirichlet_energy(h: Tensor, edge_index: Tensor, weight: Tensor | None = None
     Returns
     -------
     dict
-        ``dirichlet_energy`` and ``dirichlet_energy_normalized``, the same over ``|h|^2``: between 0 and
-        2, and 0 for h = 0.
+        ``dirichlet_energy``; ``dirichlet_energy_normalized``, the same over ``|h|^2``; and
+        ``dirichlet_energy_within``, the same over what is left of ``|h|^2`` without the part that has no energy: one
+        vector, the root of the degrees, in each connected component. The last two are between 0 and 2, and 0 for h = 0;
+        a state that is equal within components has the second near 0, while the third tells the pitch of the rest.
 
     Raises
     ------
@@ -64,10 +71,71 @@ def dirichlet_energy(h: Tensor, edge_index: Tensor, weight: Tensor | None = None
     for (i, j), w in zip(edge_index.split(step, dim=1), weight.split(step), strict=True):
         energy += 0.5 * (w * (scaled[i] - scaled[j]).square().sum(1)).sum()
     norm = h.square().sum()
+    rest = _without_constants(h, edge_index[:, weight > 0], degree).square().sum()
     return {
         "dirichlet_energy": energy.item(),
         "dirichlet_energy_normalized": (energy / norm).item() if norm > 0 else 0.0,
+        "dirichlet_energy_within": (energy / rest).item() if rest > 1e-24 * norm else 0.0,
     }
+
+
+def _without_constants(h: Tensor, edge_index: Tensor, degree: Tensor) -> Tensor:
+    """What is left of the states without the Laplacian's null space; nodes without edges are all in it."""
+    ones, ends = np.ones(edge_index.shape[1]), edge_index.cpu().numpy()
+    _, labels = connected_components(sp.csr_matrix((ones, (ends[0], ends[1])), shape=(len(h), len(h))), directed=False)
+    component = torch.from_numpy(labels).long().to(h.device)
+    total = torch.zeros_like(degree).index_add_(0, component, degree)[component]
+    root = torch.where(degree > 0, (degree / total.where(total > 0, 1.0)).sqrt(), 1.0)[:, None]
+    return h - root * torch.zeros_like(h).index_add_(0, component, root * h)[component]
+
+
+def depth_profile(
+    states: Sequence[Tensor], edge_index: Tensor, weight: Tensor | None = None, *, seed: int = 0
+) -> list[dict[str, float]]:
+    """All of these for each layer of a network.
+
+    Parameters
+    ----------
+    states
+        The stem's output, then the states after each layer, ``[nodes, channels]``; widths may differ.
+    edge_index, weight
+        As in `dirichlet_energy`.
+    seed
+        Of the random pairs.
+
+    Returns
+    -------
+    list of dict
+        ``layer`` (0: the stem), ``effective_rank``, the three energies, ``mad_neighbors``, ``mad_random``.
+    """
+    pairs = random_pairs(len(states[0]), seed=seed)
+    return [
+        {
+            "layer": layer,
+            "effective_rank": effective_rank(h),
+            **dirichlet_energy(h, edge_index, weight),
+            "mad_neighbors": mean_average_distance(h, edge_index),
+            "mad_random": mean_average_distance(h, pairs),
+        }
+        for layer, h in enumerate(states)
+    ]
+
+
+def gradient_norms(layers: Iterable[nn.Module]) -> list[float]:
+    """Length of the gradient of each layer's parameters; NaN for a layer that has none.
+
+    Call it between ``backward()`` and the optimiser's step. A layer that is far behind the largest one hardly trains.
+
+    Parameters
+    ----------
+    layers
+        From the first to the last.
+    """
+    norms = []
+    for layer in layers:
+        squares = [p.grad.detach().double().square().sum() for p in layer.parameters() if p.grad is not None]
+        norms.append(float(torch.stack(squares).sum().sqrt()) if squares else float("nan"))
+    return norms
 
 
 def effective_rank(h: Tensor) -> float:

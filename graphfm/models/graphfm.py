@@ -9,8 +9,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from graphfm.models.inputs import CellGraph
-from graphfm.nn import CellStem, GeneStem, GraphBlock, NegativeBinomialHead, Neighborhood
+from graphfm.nn import CellStem, GeneStem, GraphBlock, NegativeBinomialHead, Neighborhood, Readout
 from graphfm.nn.stem import GeneSpace
+
+READER_START = 0.1
+"""Size of the reader in an untrained trunk: a filter of the stem, not noise."""
 
 
 @dataclass(frozen=True)
@@ -24,13 +27,13 @@ class GraphFMConfig:
     vocabulary
         Version of that vocabulary; weights made for another one are refused.
     dim
-        Width of the states and of the embedding.
+        Width of the carrier and of the reader, the two halves of a state; the embedding is twice as wide.
     num_layers
         Graph blocks.
     heads
         Attention heads; divides `dim`.
     anchor
-        Share of the stem in each layer's output.
+        Share of the stem in each layer's carrier.
     """
 
     num_genes: int
@@ -100,10 +103,13 @@ class GraphFM(nn.Module):
         self.cell_stem = CellStem(config.dim)
         self.gene_stem = GeneStem(config.dim)
         self.blocks = nn.ModuleList(
-            GraphBlock(config.dim, layer=i + 1, num_layers=config.num_layers, heads=config.heads, anchor=config.anchor)
-            for i in range(config.num_layers)
+            GraphBlock(
+                config.dim, num_layers=config.num_layers, heads=config.heads, anchor=config.anchor, mix=READER_START
+            )
+            for _ in range(config.num_layers)
         )
-        self.expression_head = NegativeBinomialHead(config.dim)
+        self.readout = Readout(config.dim, gain=READER_START)
+        self.expression_head = NegativeBinomialHead(2 * config.dim, config.dim)
 
     def place_genes(self, cells: CellGraph) -> Float[Tensor, "genes d"]:
         """Genes of a data set in the common space, so that ``(x - mean) @ placed`` is a cell's position.
@@ -139,8 +145,8 @@ class GraphFM(nn.Module):
         placed = placed / placed.std().clamp(min=1e-12)
         return self.gene_stem(identity, cells.gene_statistics.to(placed.device), placed)
 
-    def forward(self, h0: Float[Tensor, "n d"], neighborhood: Neighborhood) -> Float[Tensor, "n d"]:
-        """Last states of `n` nodes from their stem output, all in memory at once.
+    def forward(self, h0: Float[Tensor, "n d"], neighborhood: Neighborhood) -> Float[Tensor, "n c"]:
+        """Embedding of `n` nodes from their stem output, all in memory at once: carrier, then reader.
 
         Examples
         --------
@@ -151,18 +157,23 @@ class GraphFM(nn.Module):
         >>> edges = torch.tensor([[1, 2], [0, 2], [0, 1]])
         >>> graph = Neighborhood(edges, torch.full((3, 2), 0.5), torch.zeros_like(edges), torch.zeros(3, 2))
         >>> model(torch.randn(3, 32), graph).shape
-        torch.Size([3, 32])
+        torch.Size([3, 64])
         """
-        h = h0
+        h = self.start(h0)
         for block in self.blocks:
             h = block(h, h0, neighborhood)
-        return h
+        return self.readout(h)
+
+    @staticmethod
+    def start(h0: Float[Tensor, "n d"]) -> Float[Tensor, "n c"]:
+        """State before the first block: the stem as carrier, an empty reader."""
+        return torch.cat([h0, torch.zeros_like(h0)], dim=-1)
 
     @torch.no_grad()
     def layers(
         self, h0: Float[Tensor, "n d"], neighborhood: Neighborhood, tiles: list[Tensor]
-    ) -> Iterator[Float[Tensor, "n d"]]:
-        """Exact inference in bounded memory: the states after each layer, computed tile by tile.
+    ) -> Iterator[Float[Tensor, "n c"]]:
+        """Exact inference in bounded memory: what can be read after each layer, computed tile by tile.
 
         Parameters
         ----------
@@ -173,14 +184,14 @@ class GraphFM(nn.Module):
         tiles
             Node ids that together cover every node once; only speed and memory depend on them.
         """
-        h = h0
+        h = self.start(h0)
         for block in self.blocks:
             following = torch.empty_like(h)
             for rows in tiles:
                 nodes, local = neighborhood.localize(rows)
                 following[rows] = block(h[nodes], h0[rows], local)
             h = following
-            yield h
+            yield self.readout(h)
 
     def save_pretrained(self, path: str | Path, *, metadata: dict[str, str] | None = None) -> Path:
         """Write weights and config to a safetensors file.

@@ -1,9 +1,10 @@
 """Building blocks of the trunk: pure torch, no AnnData."""
 
 from graphfm.nn.attention import neighbor_attention
-from graphfm.nn.block import GraphBlock
+from graphfm.nn.block import GraphBlock, Readout
 from graphfm.nn.heads import NegativeBinomialHead
 from graphfm.nn.neighborhood import RELATIONS, Neighborhood
+from graphfm.nn.norm import NodeNorm
 from graphfm.nn.stem import CellStem, GeneStem
 
 __all__ = [
@@ -13,5 +14,7 @@ __all__ = [
     "GraphBlock",
     "NegativeBinomialHead",
     "Neighborhood",
+    "NodeNorm",
+    "Readout",
     "neighbor_attention",
 ]

@@ -1,4 +1,4 @@
-"""One layer of the trunk: an anchored low-pass path and a gated high-pass branch."""
+"""One layer of the trunk: a carrier that cannot collapse, and a reader that learns from it."""
 
 import math
 
@@ -8,110 +8,154 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from graphfm.nn.attention import neighbor_attention
+from graphfm.nn.dropout import ByteDropout
 from graphfm.nn.encodings import EdgeBias
 from graphfm.nn.neighborhood import Neighborhood
+from graphfm.nn.norm import NodeNorm
 
 
 class GraphBlock(nn.Module):
-    r"""A graph-transformer layer that propagates without forgetting.
+    r"""A graph-transformer layer whose states cannot collapse, at any depth and for any weights.
 
-    With the normalised adjacency :math:`A`, attention enters as a deviation from it,
-
-    .. math::
-        \tilde A_{ij} = r_i \operatorname{softmax}_j\big(g\cos(q_i, k_j) + b_{ij} + \log A_{ij}\big),
-        \qquad r_i = \sum_j A_{ij},
-
-    where the gain :math:`g` and the bias :math:`b` start at zero, so that :math:`\tilde A = A` then. The low-pass
-    path is GCNII's anchored propagation with identity mapping, by the lazy operator
-    :math:`P = (I + \tilde A)/2`; the high-pass branch sees what neighbours do not share:
+    The state of a node has two halves, :math:`h = [z \,|\, r]`. The *carrier* :math:`z` is the low pass: the stem
+    :math:`h_0` under an anchored propagation by the lazy normalised adjacency :math:`P = (I + A)/2`. Nothing in it is
+    learned, and the theorem of ``graphfm/nn/README.md`` keeps every singular value of :math:`z_l` at or above
+    :math:`a` times that of :math:`h_0`. The *reader* :math:`r` is the high pass: a residual branch that starts at zero,
+    reads both halves of a node and of its neighbours, and is never averaged itself, so that what neighbours do not
+    share stays.
 
     .. math::
-        z &= (1 - a) P h + a h_0 \\
-        h' &= z + \beta_l z \Theta_l + m_l \odot \sigma(G n) \odot
-              \operatorname{norm}\big(\operatorname{FFN}[n, (h - P h)/|h|]\big), \qquad n = \operatorname{norm}(h)
+        z' &= (1 - a) P z + a h_0 \\
+        r' &= r + m \odot W_o \operatorname{ReLU}\big(\operatorname{norm}(W_1 x + \tilde A W_2 x)\big),
+              \qquad x = z + r
 
-    with :math:`\beta_l = \log(1/(2l) + 1)`. :math:`\Theta_l` starts at zero and the mix :math:`m_l`, one number a
-    channel, at :math:`0.1/\sqrt{2L}`: an untrained stack of any depth is a filter of the stem, not noise.
+    Attention enters as a deviation from the adjacency,
 
-    References: GCNII, arXiv 2007.02133; gated attention output, arXiv 2505.06708; lazy propagation keeps every
-    singular value of :math:`h_0` above :math:`a` times itself while the gain is zero.
+    .. math::
+        \tilde A_{ij} = d_i \operatorname{softmax}_j\big(g\cos(q_i, k_j) + b_{ij} + \log A_{ij}\big),
+        \qquad d_i = \sum_j A_{ij},
+
+    with gain :math:`g` and bias :math:`b` at zero in a fresh block, where therefore :math:`\tilde A = A`. The norm is
+    over a channel's nodes while training (batch norm) and a fixed scale and shift at inference: a cell's state
+    depends on its neighbourhood alone. The mix :math:`m`, one number a channel, starts at
+    :math:`\text{mix}/\sqrt{2L}`.
+
+    References: anchored propagation, APPNP, arXiv 1810.05997, and GCNII, 2007.02133; residual branches scaled with
+    depth, 2003.04887; batch norm and residuals in deep GNNs, 2406.08993.
 
     Parameters
     ----------
     dim
-        Width of the states.
-    layer
-        Number of this layer, from 1.
+        Width of the carrier, and of the reader.
     num_layers
         Depth of the stack.
     heads
-        Attention heads; divides `dim`.
+        Attention heads, a divisor of `dim`; 0: the reader hears the plain mean, :math:`\tilde A = A`.
     anchor
-        Share :math:`a` of the stem in each layer's output.
+        Share :math:`a` of the stem in each layer's carrier.
+    mix
+        Size of the reader's first steps.
+    dropout
+        In the reader, while training.
     """
 
-    def __init__(self, dim: int, *, layer: int, num_layers: int, heads: int = 8, anchor: float = 0.1) -> None:
+    def __init__(
+        self,
+        dim: int,
+        *,
+        num_layers: int,
+        heads: int = 8,
+        anchor: float = 0.1,
+        mix: float = 1.0,
+        dropout: float = 0.0,
+    ) -> None:
         super().__init__()
         self.heads, self.anchor = heads, anchor
-        self.beta = math.log(0.5 / layer + 1)
-        self.num_layers = num_layers
-        self.query = nn.Linear(dim, dim, bias=False)
-        self.key = nn.Linear(dim, dim, bias=False)
-        self.edge_bias = EdgeBias(heads)
-        self.gain = nn.Parameter(torch.empty(heads))
-        self.identity_map = nn.Linear(dim, dim, bias=False)
-        self.gate = nn.Linear(dim, dim)
-        self.expand = nn.Linear(2 * dim, 2 * dim)
-        self.contract = nn.Linear(2 * dim, dim)
+        self.first_mix = mix / math.sqrt(2 * num_layers)
+        self.own = nn.Linear(dim, dim, bias=False)
+        self.neighbors = nn.Linear(dim, dim, bias=False)
+        if heads:
+            self.query = nn.Linear(dim, dim, bias=False)
+            self.key = nn.Linear(dim, dim, bias=False)
+            self.edge_bias = EdgeBias(heads)
+            self.gain = nn.Parameter(torch.empty(heads))
+        self.norm = NodeNorm(dim)
+        self.dropout = ByteDropout(dropout)
+        self.contract = nn.Linear(dim, dim)
         self.mix = nn.Parameter(torch.empty(dim))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Start as a pure filter of the stem (see above)."""
-        for module in (self.query, self.key, self.gate, self.expand, self.contract):
-            module.reset_parameters()
-        self.edge_bias.reset_parameters()
-        nn.init.zeros_(self.gain)
-        nn.init.zeros_(self.identity_map.weight)
-        nn.init.constant_(self.mix, 0.1 / math.sqrt(2 * self.num_layers))
+        """Random directions, attention at the adjacency, a small mix."""
+        for module in self.children():
+            if hasattr(module, "reset_parameters"):
+                module.reset_parameters()
+        if self.heads:
+            nn.init.zeros_(self.gain)
+        nn.init.constant_(self.mix, self.first_mix)
 
     def forward(
         self,
-        h: Float[Tensor, "s d"],
+        h: Float[Tensor, "s c"],
         h0: Float[Tensor, "n d"],
         neighborhood: Neighborhood,
-    ) -> Float[Tensor, "n d"]:
+    ) -> Float[Tensor, "n c"]:
         """States of the first ``n`` of ``s`` nodes, one layer on.
 
         Parameters
         ----------
         h
-            States of the destinations, then of further sources.
+            States of the destinations, then of further sources; carrier, then reader.
         h0
             Stem output of the destinations.
         neighborhood
             Incoming edges of the ``n`` destinations, numbered as in `h`.
         """
         n = len(neighborhood)
-        own, normed = h[:n], _rms_norm(h)
-        smooth = 0.5 * (own + self._propagate(h, normed, neighborhood))
-        z = (1 - self.anchor) * smooth + self.anchor * h0
-        low = z + self.beta * self.identity_map(z)
+        z, r = h.chunk(2, dim=-1)
+        low = 0.5 * (1 - self.anchor) * (z[:n] + neighborhood.propagate(z)) + self.anchor * h0
 
-        scale = own.square().mean(-1, keepdim=True).add(1e-6).rsqrt()
-        features = torch.cat([normed[:n], (own - smooth) * scale], dim=-1)
-        high = _rms_norm(self.contract(F.gelu(self.expand(features))))
-        return low + self.mix * torch.sigmoid(self.gate(normed[:n])) * high
+        x = z + r
+        heard = self._listen(x, self.neighbors(x), neighborhood)
+        step = self.contract(self.dropout(F.relu(self.norm(self.own(x[:n]) + heard))))
+        return torch.cat([low, r[:n] + self.mix * step], dim=-1)
 
-    def _propagate(self, h: Tensor, normed: Tensor, nb: Neighborhood) -> Tensor:
-        n, mask = len(nb), nb.weight > 0
-        q = F.normalize(self.query(normed[:n]).view(n, self.heads, -1), dim=-1) * self.gain[:, None]
-        k = F.normalize(self.key(normed).view(len(h), self.heads, -1), dim=-1)
+    def _listen(self, x: Tensor, values: Tensor, nb: Neighborhood) -> Tensor:
+        if not self.heads:
+            return nb.propagate(values)
+        n, mask, split = len(nb), nb.weight > 0, (len(x), self.heads, -1)
+        q = F.normalize(self.query(x[:n]).view(n, self.heads, -1), dim=-1) * self.gain[:, None]
+        k = F.normalize(self.key(x).view(split), dim=-1)
         bias = self.edge_bias(nb.relation, nb.distance) + nb.weight.clamp(min=1e-12).log().unsqueeze(-1)
-        mean = neighbor_attention(q, k, h.view(len(h), self.heads, -1), nb.index, bias, mask).flatten(1)
-        # an isolated node keeps its own state instead of fading towards zero
-        return torch.where(mask.any(1, keepdim=True), nb.weight.sum(1, keepdim=True) * mean, h[:n])
+        mean = neighbor_attention(q, k, values.view(split), nb.index, bias, mask).flatten(1)
+        return torch.where(mask.any(1, keepdim=True), nb.weight.sum(1, keepdim=True) * mean, values[:n])
 
 
-def _rms_norm(x: Tensor) -> Tensor:
-    return x * x.square().mean(-1, keepdim=True).add(1e-6).rsqrt()
+class Readout(nn.Module):
+    r"""What a stack of `GraphBlock` hands on: the carrier as it is, the reader at a size that depth does not change.
+
+    .. math:: y = [z_L \,|\, \operatorname{norm}(r_L)]
+
+    Parameters
+    ----------
+    dim
+        Width of the carrier, and of the reader.
+    gain
+        First scale of the normalised reader.
+    """
+
+    def __init__(self, dim: int, gain: float = 1.0) -> None:
+        super().__init__()
+        self.first_gain = gain
+        self.norm = NodeNorm(dim)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """All channels of the reader at the first scale."""
+        self.norm.reset_parameters()
+        nn.init.constant_(self.norm.weight, self.first_gain)
+
+    def forward(self, h: Float[Tensor, "n c"]) -> Float[Tensor, "n c"]:
+        """Carrier, then reader."""
+        z, r = h.chunk(2, dim=-1)
+        return torch.cat([z, self.norm(r)], dim=-1)

@@ -14,24 +14,26 @@ class NegativeBinomialHead(nn.Module):
 
     :math:`n_i` is the number of counts seen in the cell, :math:`f_g` the gene's share of all counts,
     :math:`M_g` the gene placed in the common space. :math:`W` starts as the identity, so an untrained head
-    reconstructs from principal components.
+    reconstructs from principal components: the first `dim` channels of a state.
 
     Parameters
     ----------
-    dim
+    in_channels
         Width of the states.
+    dim
+        Dimension of the common space.
     """
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, in_channels: int, dim: int) -> None:
         super().__init__()
-        self.project = nn.Linear(dim, dim, bias=False)
+        self.project = nn.Linear(in_channels, dim, bias=False)
         self.log_alpha = nn.Parameter(torch.zeros(()))
         self.dispersion = nn.Parameter(torch.tensor([1.0, 0.0]))
         nn.init.eye_(self.project.weight)
 
     def forward(
         self,
-        h: Float[Tensor, "n d"],
+        h: Float[Tensor, "n c"],
         placed: Float[Tensor, "genes d"],
         log_share: Float[Tensor, "genes"],
         log_size: Float[Tensor, "n"],

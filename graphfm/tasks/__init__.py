@@ -2,7 +2,7 @@
 
 import importlib
 
-__all__ = ["cell_types", "domains", "grn", "rare"]
+__all__ = ["cell_types", "domains", "grn", "node_classes", "rare"]
 
 
 def __getattr__(name: str):

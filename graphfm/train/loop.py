@@ -16,8 +16,10 @@ import torch
 from tqdm import tqdm
 
 from graphfm.data.tiles import epoch_batches, locality_order
+from graphfm.metrics.smoothing import depth_profile, gradient_norms
 from graphfm.models.graphfm import GraphFM
 from graphfm.models.inputs import CellGraph
+from graphfm.nn import NodeNorm
 from graphfm.objectives.masked_expression import MaskedExpressionConfig, masked_expression
 from graphfm.train.log import append, truncate
 from graphfm.train.state import load_state, save_state
@@ -45,6 +47,8 @@ class TrainConfig:
         Of initial weights, batches and masks.
     checkpoint_every
         Steps between training states on disk.
+    profile_every
+        Steps between profiles of the states in the log (effective rank, energies, gradients, layer by layer); 0: none.
     objective
         Settings of masked expression.
     """
@@ -57,12 +61,15 @@ class TrainConfig:
     clip: float = 1.0
     seed: int = 0
     checkpoint_every: int = 100
+    profile_every: int = 0
     objective: MaskedExpressionConfig = field(default_factory=MaskedExpressionConfig)
 
     def __post_init__(self) -> None:
         for name in ("steps", "tile_size", "tiles_per_batch", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.profile_every < 0:
+            raise ValueError(f"profile_every must be at least 0, got {self.profile_every}")
         if self.lr <= 0:
             raise ValueError(f"lr must be positive, got {self.lr}")
 
@@ -120,6 +127,9 @@ def pretrain(
         "data": [[cells.name, *cells.counts.shape, _digest(cells.counts)] for cells in corpus],
     }
     model = model.to(device).train()
+    for module in model.modules():
+        if isinstance(module, NodeNorm):  # statistics of the last tenth of the run, over all data sets
+            module.momentum = min(0.1, 10 / config.steps)
     optimizer = torch.optim.AdamW(_parameter_groups(model, config.weight_decay), lr=config.lr, betas=(0.9, 0.98))
     start = load_state(out, model, optimizer, fingerprint)
     truncate(out, start)
@@ -137,6 +147,8 @@ def pretrain(
                 )
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
+            if config.profile_every and step % config.profile_every == 0:
+                diagnostics["depth"] = _profile(model, cells, core)
             norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip)
             optimizer.step()
             append(
@@ -164,6 +176,21 @@ def pretrain(
     save_state(out, model, optimizer, config.steps, fingerprint)
     model.eval().save_pretrained(out, metadata={"training": json.dumps(fingerprint)})
     return model
+
+
+@torch.no_grad()
+def _profile(model: GraphFM, cells: CellGraph, rows: torch.Tensor) -> list[dict[str, float]]:
+    """Over-smoothing of some cells layer by layer, and the gradients that are there (None for the stem)."""
+    training = model.training
+    model.eval()
+    _, local = cells.neighborhood.localize(rows, halo=0)
+    h0 = model.stem_cells(cells)[rows]
+    states = [h0, *model.layers(h0, local, [torch.arange(len(rows))])]
+    model.train(training)
+    row, slot = torch.nonzero(local.weight > 0, as_tuple=True)
+    profile = depth_profile(states, torch.stack([row, local.index[row, slot]]), local.weight[row, slot])
+    norms = [None if math.isnan(norm) else norm for norm in gradient_norms(model.blocks)]
+    return [{**layer, "gradient_norm": norm} for layer, norm in zip(profile, [None, *norms], strict=True)]
 
 
 def _schedule(

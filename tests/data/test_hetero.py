@@ -29,7 +29,7 @@ def states(adata, relations=None):
 def test_genes_reach_cells_and_cells_reach_genes(adata):
     cell_full, gene_full = states(adata)
     cell_alone, gene_alone = states(adata, ["knn", "spatial"])
-    assert cell_full.shape == (150, 32) and gene_full.shape == (80, 32)
+    assert cell_full.shape == (150, 64) and gene_full.shape == (80, 64)
     assert (cell_full - cell_alone).abs().max() > 1e-3
     assert (gene_full - gene_alone).abs().max() > 1e-3
 
@@ -51,3 +51,14 @@ def test_signs_become_relation_types(adata):
     kinds = {RELATIONS[r] for r in part.relation[part.weight > 0].tolist()}
     assert kinds == {"coexpressed", "anticoexpressed"}
     assert (graph.take(rows["cell"]).weight == 0).all()
+
+
+def test_relations_together_are_a_contraction(adata):
+    """The depth theorem asks for it; between cells the operator is also symmetric."""
+    for graph in (cell_neighborhood(adata), hetero_neighborhood(graphfm.pp.hetero_graph(adata))[0]):
+        operator = torch.zeros(len(graph), len(graph), dtype=torch.float64)
+        for column, weight in zip(graph.index.T, graph.weight.T, strict=True):
+            operator[torch.arange(len(graph)), column] += weight.double()
+        assert torch.linalg.matrix_norm(operator, ord=2) <= 1 + 1e-5
+    cells = torch.zeros(150, 150).scatter_add_(1, (nb := cell_neighborhood(adata)).index, nb.weight)
+    torch.testing.assert_close(cells, cells.T)

@@ -126,3 +126,51 @@ def test_bad_inputs():
         effective_rank(h[0])
     with pytest.raises(ValueError, match="at least 2"):
         random_pairs(1)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10**6))
+def test_energy_within_components_equals_a_projection(seed):
+    h, a, edges, weight = graph(seed)
+    degree = a.sum(1)
+    null = []  # one vector a component, the root of the degrees; a node without edges is its own
+    for nodes in nx.connected_components(nx.from_numpy_array(a)):
+        vector = np.zeros(len(a))
+        vector[list(nodes)] = np.sqrt(degree[list(nodes)]) if len(nodes) > 1 else 1
+        null.append(vector / np.linalg.norm(vector))
+    rest = h - np.stack(null).T @ (np.stack(null) @ h)
+    laplacian = nx.normalized_laplacian_matrix(nx.from_numpy_array(a)).toarray()
+    got = dirichlet_energy(torch.from_numpy(h), edges, weight)["dirichlet_energy_within"]
+    expected = np.trace(h.T @ laplacian @ h) / (rest**2).sum() if np.linalg.norm(rest) > 1e-9 else 0.0
+    assert got == pytest.approx(expected)
+    assert 0 <= got <= 2 + 1e-12
+
+
+def test_states_that_are_equal_within_components_have_no_energy_left():
+    edges = torch.tensor([[0, 1, 2, 3], [1, 0, 3, 2]])
+    h = torch.tensor([[1.0], [1.0], [5.0], [5.0]], dtype=torch.float64)
+    assert dirichlet_energy(h, edges) == dict.fromkeys(dirichlet_energy(h, edges), 0.0)
+    h[0] += 1e-3
+    energy = dirichlet_energy(h, edges)
+    assert energy["dirichlet_energy_normalized"] < 1e-6 and energy["dirichlet_energy_within"] == pytest.approx(2)
+
+
+def test_depth_profile_has_a_line_a_layer():
+    h, _, edges, weight = graph(2)
+    states = [torch.from_numpy(h), torch.from_numpy(np.concatenate([h, h], axis=1))]
+    profile = smoothing.depth_profile(states, edges, weight)
+    assert [line["layer"] for line in profile] == [0, 1]
+    for state, line in zip(states, profile, strict=True):
+        assert line["effective_rank"] == effective_rank(state)
+        assert line["mad_neighbors"] == mean_average_distance(state, edges)
+        assert line["mad_random"] == mean_average_distance(state, random_pairs(len(h)))
+        assert dirichlet_energy(state, edges, weight).items() <= line.items()
+
+
+def test_gradient_norms_equal_those_of_numpy():
+    layers = [torch.nn.Linear(3, 3), torch.nn.ReLU(), torch.nn.Linear(3, 1)]
+    assert np.isnan(smoothing.gradient_norms(layers)).all()
+    torch.nn.Sequential(*layers)(torch.ones(4, 3)).sum().backward()
+    expected = [np.sqrt(sum((p.grad.numpy() ** 2).sum() for p in layer.parameters())) for layer in layers]
+    got = smoothing.gradient_norms(layers)
+    assert np.isnan(got[1]) and got[0] == pytest.approx(expected[0]) and got[2] == pytest.approx(expected[2])

@@ -13,7 +13,7 @@ import pytest
 import graphfm.metrics
 import graphfm.tasks
 from graphfm.datasets import toy
-from graphfm.tasks import cell_types, domains, grn, rare
+from graphfm.tasks import cell_types, domains, grn, node_classes, rare
 
 SEEDS = range(20)
 
@@ -45,6 +45,22 @@ def test_cell_types(adata, kind):
     table = pd.DataFrame(scores)
     assert table["accuracy"].mean() < share.max() + 4 * np.sqrt(share.max() / len(truth) / len(SEEDS))
     assert table["nmi"].mean() < 0.1 and table["macro_f1"].mean() < 0.3
+
+
+def test_node_classes(adata):
+    truth = np.unique(adata.obs["cell_type"].astype(str), return_inverse=True)[1]
+    oracle = node_classes.evaluate(node_classes.controls(truth, 0)["oracle"], truth, 0)
+    assert oracle == pytest.approx(dict.fromkeys(["accuracy", "macro_f1", "rare_recall"], 1.0))
+    scores = [node_classes.evaluate(node_classes.controls(truth, s)["shuffled"], truth, s) for s in SEEDS]
+    share = pd.Series(truth).value_counts(normalize=True)
+    assert_chance(scores, {"accuracy": (share**2).sum(), "rare_recall": share.min()})
+    two = (truth == 0).astype(int)
+    assert node_classes.evaluate(node_classes.controls(two, 0)["oracle"], two)["auroc"] == 1
+    assert_chance(
+        [node_classes.evaluate(node_classes.controls(two, s)["shuffled"], two) for s in SEEDS], {"auroc": 0.5}
+    )
+    with pytest.raises(ValueError, match="integers from 0"):
+        node_classes.evaluate(np.zeros((len(truth), 2)), truth)
 
 
 def test_grn_with_sign(adata):

@@ -119,3 +119,15 @@ def test_read_only_folder(tmp_path):
 def test_bad_settings(bad):
     with pytest.raises(ValueError, match=next(iter(bad))):
         TrainConfig(**bad)
+
+
+def test_log_tells_the_depth_profile_on_demand_and_training_is_the_same(tmp_path):
+    for name, every in (("with", 6), ("without", 0)):
+        pretrain(make_model(), [make_cells()], tmp_path / name, config=replace(CONFIG, steps=12, profile_every=every))
+    log = read(tmp_path / "with")
+    assert [r["step"] for r in log if "depth" in r] == [0, 6]
+    profile = log[6]["depth"]
+    assert [layer["layer"] for layer in profile] == [0, 1, 2, 3]
+    assert profile[0]["gradient_norm"] is None and all(layer["gradient_norm"] > 0 for layer in profile[1:])
+    assert all(0 < layer["effective_rank"] and 0 <= layer["dirichlet_energy_within"] <= 2 for layer in profile)
+    assert same(tmp_path / "with/model.safetensors", tmp_path / "without/model.safetensors")

@@ -1,0 +1,128 @@
+"""Figure 1: Table 1 as curves. Above, the score against depth on every graph; below, 64 layers seen one by one.
+
+Command: ``python experiments/figure1_depth.py`` (``--smoke``: made-up records, nothing is kept)
+Cost:    seconds, from the records of Table 1
+Expect:  ``experiments/results/figure1_depth.png``
+"""
+
+import argparse
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import _spine
+import matplotlib
+import numpy as np
+import pandas as pd
+import table1_depth as table1
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from graphfm import pl
+
+PATH = _spine.RESULTS / "figure1_depth.png"
+STYLES = {
+    "graphfm": ("graphfm", pl.PALETTE[0], "o"),
+    "gcnii": ("GCNII", pl.PALETTE[1], "s"),
+    "appnp": ("APPNP", pl.PALETTE[2], "^"),
+    "batchnorm_residual": ("GCN, batch norm, residual", pl.PALETTE[3], "D"),
+    "prenorm": ("graph transformer, pre-norm", pl.PALETTE[4], "v"),
+    "transformer": ("graph transformer, post-norm", pl.PALETTE[5], "P"),
+    "gcn": ("GCN", pl.PALETTE[7], "X"),
+}
+OTHERS = "other remedies of Table 1"
+METRICS = {"accuracy": "accuracy", "auroc": "AUROC", "macro_f1": "macro-F1"}
+PROFILED = ("planetoid_cora", "heterophilous_minesweeper")
+INCHES, DPI = 12.0, 150
+
+
+def curves(ax: Axes, part: pd.DataFrame, metric: str, title: str) -> None:
+    """Mean and standard deviation over seeds against depth; ours on top, the unnamed remedies in grey."""
+    order = sorted(part.index.unique("method"), key=lambda m: (m in STYLES, m == "graphfm"))
+    for method in order:
+        rows = part.loc[method].sort_index()
+        label, color, marker = STYLES.get(method, (OTHERS, "#CCCCCC", ""))
+        wide = 2.4 if method == "graphfm" else 1.2
+        ax.plot(rows.index, rows[metric], color=color, marker=marker, ms=4.5, lw=wide, label=label)
+        if method in STYLES:
+            low, high = rows[metric] - rows[f"{metric}_sd"], rows[metric] + rows[f"{metric}_sd"]
+            ax.fill_between(rows.index, low, high, color=color, alpha=0.15, lw=0)
+    ax.set_xscale("log", base=2)
+    depths = sorted(part.index.unique("num_layers"))
+    ax.set(title=title, xlabel="layers", ylabel=METRICS[metric])
+    ax.set_xticks(depths, [str(depth) for depth in depths])
+    ax.spines[["top", "right"]].set_visible(False)
+
+
+def draw(records: Sequence[dict], profiles: Sequence[dict]) -> Figure:
+    """Panels of every graph that has records, and of the layers of the profiled ones."""
+    import matplotlib.pyplot as plt
+
+    summary = table1.summarize(records)
+    known = {key[:2] for key in summary.index}
+    panels = [(c, t) for c in (*table1.CASES, table1.SMOKE) for t in c.tracks if (c.dataset, t) in known]
+    layers = pd.DataFrame(profiles)
+    shown = [d for d in (*PROFILED, "toy") if len(layers) and d in set(layers["dataset"])]
+    below = [(dataset, metric) for dataset in shown for metric in ("effective_rank", "gradient_norm")]
+    columns = min(4, max(len(panels), 1))
+    height = -(-len(panels) // columns) + -(-len(below) // columns)
+    figure, axes = plt.subplots(
+        height, columns, figsize=(INCHES, 0.8 + 2.9 * height), layout="constrained", squeeze=False
+    )
+    flat = list(axes.flat)
+    for ax, (case, track) in zip(flat, panels, strict=False):
+        name = table1.TITLES.get(case.dataset, case.dataset)
+        title = name if track == "supervised" else f"{name}, {track}"
+        curves(ax, summary.loc[case.dataset, track], case.recipe.score, title)
+    start = len(panels) + -len(panels) % columns
+    for ax, (dataset, metric) in zip(flat[start:], below, strict=False):
+        part = layers[(layers["dataset"] == dataset) & (layers["setting"] == "supervised")]
+        part = part.drop_duplicates(["method", "layer"], keep="last").replace({np.nan: None})
+        lines = {STYLES[m][0]: part[part["method"] == m].to_dict("records") for m in STYLES if m in set(part["method"])}
+        pl.depth_profile(ax, lines, metric, log=metric == "gradient_norm")
+        colors = {label: color for label, color, _ in STYLES.values()}
+        for line in ax.get_lines():
+            line.set(color=colors[line.get_label()], markersize=4)
+        ax.get_legend().remove()
+        ax.set_title(f"{table1.TITLES.get(dataset, dataset)}, {table1.MAX_DEPTH} layers")
+        ax.spines[["top", "right"]].set_visible(False)
+    used = {*range(len(panels)), *range(start, start + len(below))}
+    for number, ax in enumerate(flat):
+        ax.set_visible(number in used)
+    handles = {
+        label: handle
+        for ax in flat[: len(panels)]
+        for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)
+    }
+    names = [label for label, *_ in STYLES.values() if label in handles] + [OTHERS] * (OTHERS in handles)
+    figure.legend([handles[name] for name in names], names, loc="outside lower center", ncols=4, frameon=False)
+    return figure
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--smoke", action="store_true")
+    parser.add_argument("--results", type=Path, default=table1.PATH, help="records of Table 1")
+    parser.add_argument("--profiles", type=Path, default=table1.PROFILES, help="records of its layers")
+    parser.add_argument("--out", type=Path, default=PATH)
+    options = parser.parse_args()
+    matplotlib.use("Agg")
+    with tempfile.TemporaryDirectory() as scratch:
+        out, records, profiles = options.out, _spine.read(options.results), _spine.read(options.profiles)
+        if options.smoke:
+            out, job = (
+                Path(scratch) / "figure1.png",
+                {"dataset": "toy", "setting": "supervised", "method": "gcn", "seed": 0},
+            )
+            records = [{**job, "num_layers": depth, "macro_f1": 0.5, "accuracy": 0.5} for depth in (2, 4)]
+            profiles = [{**job, "layer": i, "effective_rank": 5.0, "gradient_norm": 0.1 if i else None} for i in (0, 1)]
+        figure = draw(records, profiles)
+        partial = out.with_suffix(".tmp.png")
+        # no date or version inside: the same records give the same file
+        figure.savefig(partial, dpi=DPI, metadata={"Software": None})
+        partial.replace(out)
+        print(f"{out}: {out.stat().st_size / 1e3:.0f} kB")
+
+
+if __name__ == "__main__":
+    main()
