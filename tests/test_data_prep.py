@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 
-from graphfm.datasets import _registry, load
+from graphfm.datasets import _readers, _registry, load
 
 FOLDER = Path(__file__).parents[1] / "data_prep"
 
@@ -355,3 +355,32 @@ def test_beeline(tmp_path):
     script("_tidy").write_tidy(adata, "beeline_hesc_500", recipe="beeline.py:1", sources={})
     again = _registry.loader("beeline")(cell_type="hESC", num_genes=500)
     assert again.uns["grn_truth"]["Specific"].to_numpy().tolist() == [["TF1", "B"]] and again.var["is_tf"].sum() == 1
+
+
+def test_node_graphs(tmp_path):
+    module = script("node_graphs")
+    buffer = tmp_path / "arxiv.zip"
+    tables = {
+        "raw/node-feat": "0.5,1\n0,2\n3,0\n",
+        "raw/node-label": "4\n1\n4\n",
+        "raw/edge": "0,1\n1,0\n2,1\n2,2\n",
+        "split/time/train": "0\n",
+        "split/time/valid": "1\n",
+        "split/time/test": "2\n",
+    }
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, text in tables.items():
+            archive.writestr(f"arxiv/{name}.csv.gz", gzip.compress(text.encode()))
+    adata = module.arxiv(buffer)
+    assert adata.obs["split"].tolist() == ["train", "validation", "test"] and adata.obs["class"].tolist() == [4, 1, 4]
+    # both directions, no loop, none twice
+    assert adata.obsp["edges"].toarray().tolist() == [[0, 1, 0], [1, 0, 1], [0, 1, 0]]
+    path = tmp_path / "graph.h5ad"
+    adata.write_h5ad(path)
+    entry = SimpleNamespace(files=[SimpleNamespace(path="graph.h5ad")])
+    data = _readers.read_node_graph(entry, lambda _: path)
+    assert data.x.tolist() == [[0.5, 1], [0, 2], [3, 0]] and data.y.tolist() == [4, 1, 4]
+    assert data.edge_index.T.tolist() == [[0, 1], [1, 0], [1, 2], [2, 1]]
+    assert [mask.tolist() for mask in (data.train_mask, data.val_mask, data.test_mask)] == np.eye(
+        3, dtype=bool
+    ).tolist()

@@ -123,7 +123,7 @@ def dream4(network: int = 1) -> AnnData:
 
 
 def planetoid(name: str = "cora") -> Data:
-    """Citation graph with the public split: ``"cora"`` or ``"citeseer"``.
+    """Citation graph with the public split: ``"cora"``, ``"citeseer"`` or ``"pubmed"`` (made by ``data_prep``).
 
     Returns
     -------

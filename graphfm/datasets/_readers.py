@@ -116,14 +116,13 @@ def _unpickle(path: Path) -> Any:
         return ArrayUnpickler(handle, encoding="latin1").load()
 
 
-def read_planetoid(entry: DatasetInfo, locate: Locate) -> Data:
-    """The public split: 20 training nodes a class, the next 500 validate, the listed nodes test."""
-    import torch
-    from torch_geometric.data import Data
+def planetoid_arrays(paths: dict[str, Path]) -> tuple[sp.csr_matrix, np.ndarray, np.ndarray, np.ndarray]:
+    """Features, classes, edges ``[e, 2]`` in both directions, masks ``[3, n]`` of Planetoid's eight files.
 
-    paths = {file.path.rsplit(".", 1)[1]: locate(file.path) for file in entry.files}
-    parts = {key: _unpickle(path) for key, path in paths.items() if key != "index"}
-    test = np.loadtxt(paths["index"], dtype=np.int64)
+    The public split: 20 training nodes a class, the next 500 validate, the listed nodes test.
+    """
+    parts = {key: _unpickle(path) for key, path in paths.items() if not key.endswith("index")}
+    test = np.loadtxt(next(path for key, path in paths.items() if key.endswith("index")), dtype=np.int64)
     graph = parts["graph"]
     known, total = parts["allx"].shape[0], len(graph)
     # nodes of the test range without an edge are missing from tx: they keep zero features and class 0
@@ -137,14 +136,30 @@ def read_planetoid(entry: DatasetInfo, locate: Locate) -> Data:
     num_train = parts["x"].shape[0]
     masks = np.zeros((3, total), dtype=bool)
     masks[0, :num_train] = masks[1, num_train : num_train + 500] = masks[2, test] = True
-    return Data(
-        x=torch.from_numpy(x.toarray()),
-        y=torch.from_numpy(y.argmax(1)),
-        edge_index=torch.from_numpy(edges.T.copy()),
-        train_mask=torch.from_numpy(masks[0]),
-        val_mask=torch.from_numpy(masks[1]),
-        test_mask=torch.from_numpy(masks[2]),
-    )
+    return x.tocsr(), y.argmax(1), edges, masks
+
+
+def _node_data(x: np.ndarray, y: np.ndarray, edges: np.ndarray, masks: np.ndarray) -> Data:
+    import torch
+    from torch_geometric.data import Data
+
+    arrays = {"x": x, "y": y, "edge_index": edges.T.copy()}
+    arrays |= dict(zip(("train_mask", "val_mask", "test_mask"), masks, strict=True))
+    return Data(**{name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()})
+
+
+def read_planetoid(entry: DatasetInfo, locate: Locate) -> Data:
+    """Planetoid's own files."""
+    x, y, edges, masks = planetoid_arrays({file.path.rsplit(".", 1)[1]: locate(file.path) for file in entry.files})
+    return _node_data(x.toarray(), y, edges, masks)
+
+
+def read_node_graph(entry: DatasetInfo, locate: Locate) -> Data:
+    """A graph that `data_prep` made: see ``data_prep/node_graphs.py``."""
+    adata = ad.read_h5ad(locate(entry.files[0].path))
+    split, edges = adata.obs["split"].to_numpy(), np.stack(adata.obsp["edges"].nonzero(), axis=1).astype(np.int64)
+    masks = np.stack([split == name for name in ("train", "validation", "test")])
+    return _node_data(adata.X.toarray(), adata.obs["class"].to_numpy(dtype=np.int64), edges, masks)
 
 
 def read_heterophilous(entry: DatasetInfo, locate: Locate) -> Data:
