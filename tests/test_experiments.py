@@ -23,8 +23,10 @@ sys.path.insert(0, str(FOLDER))
 
 import _spine  # noqa: E402
 import figure0_embedding as figure0  # noqa: E402
+import figure1_depth as figure1  # noqa: E402, F401
 import pretrain_small  # noqa: E402
 import table0_embedding as table0  # noqa: E402
+import table1_depth as table1  # noqa: E402, F401
 
 
 def command(name: str, *arguments: str | Path) -> str:
