@@ -77,11 +77,12 @@ def test_splits_share_no_node_and_leave_no_class_out():
 def test_test_nodes_are_not_seen_in_training():
     """Other labels on the test nodes: the same network."""
     problem = table1.load(table1.SMOKE, 0)
-    wrong = replace(problem, y=torch.where(problem.test, (problem.y + 1) % 4, problem.y))
+    classes = int(problem.y.max()) + 1
+    wrong = replace(problem, y=torch.where(problem.test, (problem.y + 1) % classes, problem.y))
     nets = []
     for data in (problem, wrong):
         torch.manual_seed(0)
-        net = table1.DeepNet(data.x.shape[1], 8, 5, num_layers=2, block="graphfm", dropout=0.5, drop_nodes=0.5)
+        net = table1.DeepNet(data.x.shape[1], 8, classes, num_layers=2, block="graphfm", dropout=0.5, drop_nodes=0.5)
         table1.fit(net, data, table1.Recipe(epochs=6, consistency=1.0))
         nets.append(net)
     assert all(torch.equal(a, b) for a, b in zip(*(net.state_dict().values() for net in nets), strict=True))
@@ -89,7 +90,7 @@ def test_test_nodes_are_not_seen_in_training():
 
 def test_disagreement_of_two_passes_costs():
     problem = table1.load(table1.SMOKE, 0)
-    a, b = torch.randn(2, len(problem.y), 5).unbind()
+    a, b = torch.randn(2, len(problem.y), int(problem.y.max()) + 1).unbind()
     alone = table1.loss_of([a], problem, 1.0)
     assert table1.loss_of([a, a], problem, 0.0) == pytest.approx(float(alone))
     sharp = torch.softmax(a, 1).square()
@@ -126,7 +127,7 @@ def test_records_are_of_committed_code_and_known_data(records):
 
 
 def test_harness_is_sound(records):
-    """GCNII's published 85.5 at 64 layers on Cora is met within 0.7, and a post-norm transformer collapses."""
+    """GCNII at 64 layers on Cora: 85.0 within 0.7, as is published (85.5)."""
     chosen = [
         r["accuracy"]
         for r in records
@@ -134,4 +135,4 @@ def test_harness_is_sound(records):
     ]
     if len(chosen) < 10:
         pytest.skip("not all seeds are there yet")
-    assert np.mean(chosen) == pytest.approx(0.855, abs=0.012)
+    assert np.mean(chosen) == pytest.approx(0.850, abs=0.007)

@@ -12,8 +12,8 @@ from graphfm.models.inputs import CellGraph
 from graphfm.nn import CellStem, GeneStem, GraphBlock, NegativeBinomialHead, Neighborhood, Readout
 from graphfm.nn.stem import GeneSpace
 
-READER_START = 0.1
-"""Size of the reader in an untrained trunk: a filter of the stem, not noise."""
+READER_GAIN = 0.1
+"""Size of the reader beside the carrier before training: an untrained trunk is a filter of the stem, not noise."""
 
 
 @dataclass(frozen=True)
@@ -103,12 +103,10 @@ class GraphFM(nn.Module):
         self.cell_stem = CellStem(config.dim)
         self.gene_stem = GeneStem(config.dim)
         self.blocks = nn.ModuleList(
-            GraphBlock(
-                config.dim, num_layers=config.num_layers, heads=config.heads, anchor=config.anchor, mix=READER_START
-            )
+            GraphBlock(config.dim, num_layers=config.num_layers, heads=config.heads, anchor=config.anchor)
             for _ in range(config.num_layers)
         )
-        self.readout = Readout(config.dim, gain=READER_START)
+        self.readout = Readout(config.dim, gain=READER_GAIN)
         self.expression_head = NegativeBinomialHead(2 * config.dim, config.dim)
 
     def place_genes(self, cells: CellGraph) -> Float[Tensor, "genes d"]:
