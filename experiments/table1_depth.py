@@ -333,7 +333,7 @@ def tuning_jobs(case: Case) -> list[dict]:
 
 def wanted(job: dict, options: argparse.Namespace) -> bool:
     """Whether a job is in the part that was asked for."""
-    fields = {"dataset": "dataset", "method": "method", "depth": "num_layers", "track": "setting"}
+    fields = {"dataset": "dataset", "method": "method", "depth": "num_layers", "track": "setting", "seed": "seed"}
     return all(not getattr(options, name) or job[field] in getattr(options, name) for name, field in fields.items())
 
 
@@ -394,7 +394,7 @@ def main() -> None:
     parser.add_argument("--results", type=Path, help=f"default: {PATH.relative_to(Path(__file__).parent.parent)}")
     parser.add_argument("--readme", action="store_true", help="run nothing, put the table into README.md")
     parser.add_argument("--tune", action="store_true", help="run what the settings are chosen from")
-    for name, kind in (("dataset", str), ("method", str), ("depth", int), ("track", str)):
+    for name, kind in (("dataset", str), ("method", str), ("depth", int), ("track", str), ("seed", int)):
         parser.add_argument(f"--{name}", type=kind, nargs="*", help="only these")
     options = parser.parse_args()
     torch.set_num_threads(1)  # layers this small are slower on two

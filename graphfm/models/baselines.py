@@ -165,17 +165,22 @@ class DeepNorm(Transformer):
 
 
 class Ours(nn.Module):
-    """The trunk's `GraphBlock` with the plain mean for attention, and its `Readout` after the last layer."""
+    """The trunk's `GraphBlock` with the plain mean for attention, and its `Readout` after the last layer.
+
+    Between blocks the states are a pair, carrier and reader.
+    """
 
     def __init__(self, dim: int, layer: int, num_layers: int, dropout: float) -> None:
         super().__init__()
-        self.first = layer == 1
         self.block = GraphBlock(dim, num_layers=num_layers, heads=0, dropout=dropout)
-        self.readout = Readout(dim, gain=0.1) if layer == num_layers else nn.Identity()
+        self.readout = Readout(dim, gain=0.1) if layer == num_layers else None
 
-    def forward(self, h: States, h0: Float[Tensor, "n c"], graph: NodeGraph) -> Float[Tensor, "n e"]:
-        h = torch.cat([h, torch.zeros_like(h)], dim=1) if self.first else h
-        return self.readout(self.block(h, h0, graph.neighborhood))
+    def forward(
+        self, h: States | tuple[States, States], h0: States, graph: NodeGraph
+    ) -> tuple[States, States] | Float[Tensor, "n c"]:
+        z, r = h if isinstance(h, tuple) else (h, torch.zeros_like(h))
+        z, r = self.block(z, r, h0, graph.neighborhood)
+        return (z, r) if self.readout is None else self.readout(z, r)
 
 
 BLOCKS: dict[str, Callable[[int, int, int, float], nn.Module]] = {
@@ -269,7 +274,7 @@ class DeepNet(nn.Module):
 
     def states(self, x: Float[Tensor, "n f"] | SparseRows, graph: NodeGraph) -> list[Tensor]:
         """The stem's output and the states after every layer, ``num_layers + 1`` of ``[n, d]``."""
-        return [*self._walk(x, graph)]
+        return [torch.cat(h, dim=1) if isinstance(h, tuple) else h for h in self._walk(x, graph)]
 
     def forward(self, x: Float[Tensor, "n f"] | SparseRows, graph: NodeGraph) -> Float[Tensor, "n classes"]:
         """Logits of the nodes."""

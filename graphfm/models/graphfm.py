@@ -157,15 +157,10 @@ class GraphFM(nn.Module):
         >>> model(torch.randn(3, 32), graph).shape
         torch.Size([3, 64])
         """
-        h = self.start(h0)
+        z, r = h0, torch.zeros_like(h0)
         for block in self.blocks:
-            h = block(h, h0, neighborhood)
-        return self.readout(h)
-
-    @staticmethod
-    def start(h0: Float[Tensor, "n d"]) -> Float[Tensor, "n c"]:
-        """State before the first block: the stem as carrier, an empty reader."""
-        return torch.cat([h0, torch.zeros_like(h0)], dim=-1)
+            z, r = block(z, r, h0, neighborhood)
+        return self.readout(z, r)
 
     @torch.no_grad()
     def layers(
@@ -182,14 +177,14 @@ class GraphFM(nn.Module):
         tiles
             Node ids that together cover every node once; only speed and memory depend on them.
         """
-        h = self.start(h0)
+        z, r = h0, torch.zeros_like(h0)
         for block in self.blocks:
-            following = torch.empty_like(h)
+            next_z, next_r = torch.empty_like(z), torch.empty_like(r)
             for rows in tiles:
                 nodes, local = neighborhood.localize(rows)
-                following[rows] = block(h[nodes], h0[rows], local)
-            h = following
-            yield self.readout(h)
+                next_z[rows], next_r[rows] = block(z[nodes], r[nodes], h0[rows], local)
+            z, r = next_z, next_r
+            yield self.readout(z, r)
 
     def save_pretrained(self, path: str | Path, *, metadata: dict[str, str] | None = None) -> Path:
         """Write weights and config to a safetensors file.

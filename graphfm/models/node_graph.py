@@ -179,7 +179,7 @@ def _fixed_statistics(module: nn.Module) -> Iterator[None]:
             norm.num_batches_tracked.copy_(count)
 
 
-def recomputed(block: nn.Module, *inputs: object) -> Tensor:
+def recomputed(block: nn.Module, *inputs: object) -> Tensor | tuple[Tensor, ...]:
     """``block(*inputs)``, computed again in the backward pass instead of stored; batch statistics count once.
 
     Parameters

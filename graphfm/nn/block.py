@@ -17,7 +17,7 @@ from graphfm.nn.norm import NodeNorm
 class GraphBlock(nn.Module):
     r"""A graph-transformer layer whose states cannot collapse, at any depth and for any weights.
 
-    The state of a node has two halves, :math:`h = [z \,|\, r]`. The *carrier* :math:`z` is the low pass: the stem
+    The state of a node has two halves. The *carrier* :math:`z` is the low pass: the stem
     :math:`h_0` under an anchored propagation by the lazy normalised adjacency :math:`P = (I + A)/2`. Nothing in it is
     learned, and the theorem of ``graphfm/nn/README.md`` keeps every singular value of :math:`z_l` at or above
     :math:`a` times that of :math:`h_0`. The *reader* :math:`r` is the high pass: a residual branch that starts at zero,
@@ -96,29 +96,29 @@ class GraphBlock(nn.Module):
 
     def forward(
         self,
-        h: Float[Tensor, "s c"],
+        z: Float[Tensor, "s d"],
+        r: Float[Tensor, "s d"],
         h0: Float[Tensor, "n d"],
         neighborhood: Neighborhood,
-    ) -> Float[Tensor, "n c"]:
-        """States of the first ``n`` of ``s`` nodes, one layer on.
+    ) -> tuple[Float[Tensor, "n d"], Float[Tensor, "n d"]]:
+        """Carrier and reader of the first ``n`` of ``s`` nodes, one layer on.
 
         Parameters
         ----------
-        h
-            States of the destinations, then of further sources; carrier, then reader.
+        z, r
+            Carrier and reader of the destinations, then of further sources.
         h0
             Stem output of the destinations.
         neighborhood
-            Incoming edges of the ``n`` destinations, numbered as in `h`.
+            Incoming edges of the ``n`` destinations, numbered as in `z`.
         """
         n = len(neighborhood)
-        z, r = h.chunk(2, dim=-1)
-        low = 0.5 * (1 - self.anchor) * (z[:n] + neighborhood.propagate(z)) + self.anchor * h0
+        low = 0.5 * (1 - self.anchor) * (_first(z, n) + neighborhood.propagate(z)) + self.anchor * h0
 
         x = z + r
         heard = self._listen(x, self.neighbors(x), neighborhood)
-        step = self.contract(self.dropout(F.relu(self.norm(self.own(x[:n]) + heard))))
-        return torch.cat([low, r[:n] + self.mix * step], dim=-1)
+        step = self.contract(self.dropout(F.relu(self.norm(self.own(_first(x, n)) + heard))))
+        return low, _first(r, n) + self.mix * step
 
     def _listen(self, x: Tensor, values: Tensor, nb: Neighborhood) -> Tensor:
         if not self.heads:
@@ -129,6 +129,11 @@ class GraphBlock(nn.Module):
         bias = self.edge_bias(nb.relation, nb.distance) + nb.weight.clamp(min=1e-12).log().unsqueeze(-1)
         mean = neighbor_attention(q, k, values.view(split), nb.index, bias, mask).flatten(1)
         return torch.where(mask.any(1, keepdim=True), nb.weight.sum(1, keepdim=True) * mean, values[:n])
+
+
+def _first(x: Tensor, n: int) -> Tensor:
+    """The first rows; all of them without a slice, whose backward would fill and copy a whole matrix."""
+    return x if len(x) == n else x[:n]
 
 
 class Readout(nn.Module):
@@ -155,7 +160,6 @@ class Readout(nn.Module):
         self.norm.reset_parameters()
         nn.init.constant_(self.norm.weight, self.first_gain)
 
-    def forward(self, h: Float[Tensor, "n c"]) -> Float[Tensor, "n c"]:
-        """Carrier, then reader."""
-        z, r = h.chunk(2, dim=-1)
+    def forward(self, z: Float[Tensor, "n d"], r: Float[Tensor, "n d"]) -> Float[Tensor, "n c"]:
+        """Carrier, then reader, ``c = 2 d``."""
         return torch.cat([z, self.norm(r)], dim=-1)

@@ -40,14 +40,22 @@ class SparseRows:
 
     def multiply(self, h: Float[Tensor, "s d"]) -> Float[Tensor, "n d"]:
         """The product with dense states."""
-        weight = self.weight.to(h.dtype)
-        if h.is_cuda or torch.backends.mkl.is_available():
-            size = (len(self.pointer) - 1, len(h))
+        if not (h.is_cuda or torch.backends.mkl.is_available()):
+            weight = self.weight.to(h.dtype)
+            return F.embedding_bag(self.column, h, self.pointer[:-1], mode="sum", per_sample_weights=weight)
+        kind = (len(h), h.dtype)
+        if kind not in self._matrices:
+            size, weight = (len(self.pointer) - 1, len(h)), self.weight.to(h.dtype)
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", message="Sparse")  # torch calls CSR a beta feature
                 matrix = torch.sparse_csr_tensor(self.pointer, self.column, weight, size=size, check_invariants=False)
-            return matrix @ h
-        return F.embedding_bag(self.column, h, self.pointer[:-1], mode="sum", per_sample_weights=weight)
+            self._matrices[kind] = matrix
+        return self._matrices[kind] @ h
+
+    @cached_property
+    def _matrices(self) -> dict[tuple[int, torch.dtype], Tensor]:
+        """The same as torch's own matrices, by number of columns and precision."""
+        return {}
 
 
 class _Product(torch.autograd.Function):
@@ -61,7 +69,8 @@ class _Product(torch.autograd.Function):
     @staticmethod
     def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
         into_sources = ctx.neighborhood.columns.multiply(gradient.contiguous())
-        return F.pad(into_sources, (0, 0, 0, ctx.num_sources - len(into_sources))), None
+        missing = ctx.num_sources - len(into_sources)
+        return F.pad(into_sources, (0, 0, 0, missing)) if missing else into_sources, None
 
 
 @dataclass(frozen=True)

@@ -34,10 +34,10 @@ def adversarial(dim: int, num_layers: int, seed: int, heads: int = 4) -> torch.n
 
 
 def run(blocks: torch.nn.ModuleList, h0: torch.Tensor, nb: Neighborhood) -> torch.Tensor:
-    h = torch.cat([h0, torch.zeros_like(h0)], dim=1)
+    z, r = h0, torch.zeros_like(h0)
     for block in blocks[:-1]:
-        h = block(h, h0, nb)
-    return blocks[-1](h)
+        z, r = block(z, r, h0, nb)
+    return blocks[-1](z, r)
 
 
 @pytest.mark.parametrize("heads", [0, 4])
@@ -51,10 +51,10 @@ def test_block_equals_a_dense_version(heads):
         if heads:
             block.gain.normal_()
             block.edge_bias.relation.weight.normal_()
-    h, h0 = torch.randn(30, 32), torch.randn(30, 16)
+    first, second, h0 = torch.randn(3, 30, 16).unbind()
     w = {name: value.detach().double().numpy() for name, value in block.state_dict().items()}
-    z, r = np.split(h.double().numpy(), 2, axis=1)
-    a, x = dense_operator(nb), h.double().numpy()[:, :16] + h.double().numpy()[:, 16:]
+    z, r = first.double().numpy(), second.double().numpy()
+    a, x = dense_operator(nb), z + r
     a[:isolated, :isolated] = np.eye(isolated)
     low = 0.8 * 0.5 * (z + a @ z) + 0.2 * h0.double().numpy()
     values = x @ w["neighbors.weight"].T
@@ -74,8 +74,8 @@ def test_block_equals_a_dense_version(heads):
     f = x @ w["own.weight"].T + heard
     f = (f - w["norm.running_mean"]) / np.sqrt(w["norm.running_var"] + block.norm.eps)
     f = np.maximum(f * w["norm.weight"] + w["norm.bias"], 0) @ w["contract.weight"].T + w["contract.bias"]
-    expected = np.concatenate([low, r + w["mix"] * f], axis=1)
-    np.testing.assert_allclose(block(h, h0, nb).detach(), expected, atol=1e-4, rtol=1e-4)
+    for got, expected in zip(block(first, second, h0, nb), (low, r + w["mix"] * f), strict=True):
+        np.testing.assert_allclose(got.detach(), expected, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("heads", [0, 4])
@@ -169,7 +169,7 @@ def test_propagate_and_its_gradient_equal_a_dense_product(monkeypatch):
 def test_one_node_alone_trains():
     block, readout = GraphBlock(8, num_layers=2, heads=2).train(), Readout(8).train()
     nb = Neighborhood(*(torch.zeros(1, 2, dtype=kind) for kind in (torch.long, torch.float, torch.long, torch.float)))
-    assert torch.isfinite(readout(block(torch.randn(1, 16), torch.randn(1, 8), nb))).all()
+    assert torch.isfinite(readout(*block(*torch.randn(3, 1, 8).unbind(), nb))).all()
 
 
 @settings(max_examples=20, deadline=None)
