@@ -45,7 +45,8 @@ def embed(
     model
         A model, or the path of one; default: the weights in the package.
     key_added
-        Key in ``obsm`` for the embedding, float32 ``[n_obs, dim]``; its parameters go to ``uns``.
+        Key in ``obsm`` for the embedding, float32 ``[n_obs, 2 * dim]``: carrier, then reader; its parameters go to
+        ``uns``.
     relations
         Graphs to use: ``"knn"``, ``"spatial"``; default: all that are there.
     layer, kind
@@ -80,7 +81,7 @@ def embed(
     >>> adata = graphfm.datasets.toy(num_cells=300, num_genes=200)
     >>> graphfm.tl.embed(adata)
     >>> adata.obsm["X_graphfm"].shape
-    (300, 64)
+    (300, 128)
     """
     from graphfm.data.prepare import cell_graph, check_relations, relations_of
 

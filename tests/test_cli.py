@@ -164,7 +164,7 @@ def test_embedding_is_that_of_python(tmp_path, weights):
         *("--model", weights, "--library-key", "slide", "--tile-size", 17),
         env={**os.environ, "PYTHONHASHSEED": "5"},
     )
-    assert "obsm['X_graphfm'] (60, 32)" in text and "genes are in the vocabulary" in text
+    assert "obsm['X_graphfm'] (60, 64)" in text and "genes are in the vocabulary" in text
     for noise in ("Warning", "Traceback", "INFO", "Creating graph"):
         assert noise not in text
     tl.build_graphs(adata, library_key="slide")

@@ -15,7 +15,7 @@ TEXT = (ROOT / "README.md").read_text()
 def test_python_runs(code):
     namespace = {}
     exec(compile(code, "README.md", "exec"), namespace)
-    assert namespace["adata"].obsm["X_graphfm"].shape == (namespace["adata"].n_obs, 64)
+    assert namespace["adata"].obsm["X_graphfm"].shape == (namespace["adata"].n_obs, 128)
 
 
 def test_commands_and_files_exist():

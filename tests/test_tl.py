@@ -92,7 +92,7 @@ def test_writes_the_documented_keys_and_nothing_else():
         ("uns", "neighbors"),
     }
     x = adata.obsm["X_graphfm"]
-    assert type(adata.X) is kind and x.shape == (60, 32) and x.dtype == np.float32 and np.isfinite(x).all()
+    assert type(adata.X) is kind and x.shape == (60, 64) and x.dtype == np.float32 and np.isfinite(x).all()
     assert adata.uns["X_graphfm"] == {
         "relations": ["knn"],
         "layer": "X",
@@ -139,7 +139,7 @@ def test_result_and_parameters_survive_a_file(toy, tmp_path):
 def test_shipped_weights(toy):
     model = GraphFM.from_pretrained()
     tl.embed(toy)
-    assert toy.obsm["X_graphfm"].shape == (60, model.config.dim)
+    assert toy.obsm["X_graphfm"].shape == (60, 2 * model.config.dim)
     assert np.array_equal(toy.obsm["X_graphfm"], embedding(toy, model))
     assert toy.uns["X_graphfm"]["vocabulary"] == genes.vocabulary().version
 
@@ -410,7 +410,7 @@ def test_tiny_data(shape, caplog):
     adata = make_toy()[: shape[0], : shape[1]].copy()
     tl.build_graphs(adata)
     tl.embed(adata, the_model())
-    assert adata.obsm["X_graphfm"].shape == (shape[0], 32) and np.isfinite(adata.obsm["X_graphfm"]).all()
+    assert adata.obsm["X_graphfm"].shape == (shape[0], 64) and np.isfinite(adata.obsm["X_graphfm"]).all()
     # without components of their own in the data
     del adata.obsm["X_pca"], adata.varm["PCs"]
     assert np.isfinite(embedding(adata, the_model())).all()
@@ -460,7 +460,7 @@ def test_layer_states_end_in_the_embedding(toy):
     genes.align_genes(toy)
     states = list(tl.layer_states(the_model(), cell_graph(toy)))
     assert len(states) == 3 and np.array_equal(states[-1].numpy(), reference())
-    assert all(state.shape == (60, 32) for state in states)
+    assert all(state.shape == (60, 64) for state in states)
 
 
 def test_new_model_follows_from_its_seed():
