@@ -139,8 +139,8 @@ class Problem:
 
 def sparse_rows(x: Tensor) -> SparseRows:
     """Features that are mostly zero."""
-    csr = x.to_sparse_csr()
-    return SparseRows(csr.crow_indices(), csr.col_indices(), csr.values())
+    row, column = x.nonzero(as_tuple=True)
+    return SparseRows(F.pad(torch.bincount(row, minlength=len(x)).cumsum(0), (1, 0)), column, x[row, column])
 
 
 @cache
