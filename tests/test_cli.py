@@ -170,7 +170,7 @@ def test_embedding_is_that_of_python(tmp_path, weights):
     tl.build_graphs(adata, library_key="slide")
     tl.embed(adata, GraphFM.from_pretrained(weights))
     result = io.read(tmp_path / "out.h5ad")
-    assert np.array_equal(result.obsm["X_graphfm"], adata.obsm["X_graphfm"])
+    np.testing.assert_allclose(result.obsm["X_graphfm"], adata.obsm["X_graphfm"], rtol=0, atol=1e-6)  # other tiles
     assert (result.X != adata.X).nnz == 0 and list(result.uns["X_graphfm"]["relations"]) == ["knn", "spatial"]
     assert (tmp_path / "in.h5ad").read_bytes() == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.h5ad", "out.h5ad"]
