@@ -1,7 +1,7 @@
 """Pre-train the weights that come with the package.
 
 Command: ``python experiments/pretrain_small.py`` (``--smoke``: toy data, three steps)
-Cost:    about fifteen minutes on two cores, 3 GB; broken off, it goes on where it was
+Cost:    about seven minutes on one core, 3 GB; broken off, it goes on where it was
 Expect:  ``graphfm/weights/small.safetensors``; on hidden counts better than every gene's mean on all data sets
 
 The corpus holds only data sets without cell-type or tissue labels, so that no labelled evaluation set was seen.
