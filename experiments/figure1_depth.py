@@ -73,7 +73,9 @@ def draw(records: Sequence[dict], profiles: Sequence[dict]) -> Figure:
     for ax, (case, track) in zip(flat, panels, strict=False):
         name = table1.TITLES.get(case.dataset, case.dataset)
         title = name if track == "supervised" else f"{name}, {track}"
-        curves(ax, summary.loc[case.dataset, track], case.recipe.score, title)
+        part = summary.loc[case.dataset, track]
+        part = part[~part.index.get_level_values("method").isin(table1.CONTROLS)]
+        curves(ax, part, case.recipe.score, title)
     start = len(panels) + -len(panels) % columns
     for ax, (dataset, metric) in zip(flat[start:], below, strict=False):
         part = layers[(layers["dataset"] == dataset) & (layers["setting"] == "supervised")]

@@ -58,6 +58,7 @@ ROWS = {
     "supervised": METHODS,
     "consistency": ("gcn", "appnp", "gcnii", "prenorm", "batchnorm_residual", "graphfm"),
 }
+CONTROLS = ("shuffled", "oracle")
 GRADIENTS = ("gradient_first", "gradient_last")
 SCORES = {
     "accuracy": "accuracy of test nodes",
@@ -271,6 +272,11 @@ def recipe_of(case: Case, track: str, method: str, tuning: Sequence[dict]) -> Re
 
 def run(case: Case, job: dict, recipe: Recipe) -> tuple[dict, list[dict]]:
     """Record of one network, and of its layers."""
+    if job["method"] in CONTROLS:
+        problem = load(case, job["seed"])
+        truth = problem.y[problem.test].numpy()
+        scores = node_classes.evaluate(node_classes.controls(truth, job["seed"])[job["method"]], truth)
+        return {**job, **{key: _number(value) for key, value in scores.items()}, **_facts(case, problem)}, []
     with _spine.measured() as cost:
         net, problem, best, norms = train(case, job["method"], job["num_layers"], job["seed"], recipe)
     with torch.no_grad():
@@ -292,14 +298,19 @@ def run(case: Case, job: dict, recipe: Recipe) -> tuple[dict, list[dict]]:
     }
     facts = {key: _number(value) for key, value in (scores | facts).items()}
     facts |= {"dropout": recipe.dropout, "block_weight_decay": recipe.block_weight_decay}
-    sizes = {"num_cells": len(problem.y), "num_classes": int(problem.y.max()) + 1, "width": WIDTH}
-    origin = "toy" if case.dataset == "toy" else datasets.info(case.dataset).files[0].sha256
-    shared = {**sizes, **_spine.provenance(), "data_sha256": origin}
+    shared = _facts(case, problem)
     layers = [
         {**job, **{key: _number(value) for key, value in layer.items()}, "gradient_norm": _number(norm), **shared}
         for layer, norm in zip(profile, [math.nan, *gradient], strict=whole)
     ]
     return {**job, **facts, **cost, **shared}, layers if whole else []
+
+
+def _facts(case: Case, problem: Problem) -> dict:
+    """Sizes and provenance."""
+    sizes = {"num_cells": len(problem.y), "num_classes": int(problem.y.max()) + 1, "width": WIDTH}
+    origin = "toy" if case.dataset == "toy" else datasets.info(case.dataset).files[0].sha256
+    return {**sizes, **_spine.provenance(), "data_sha256": origin}
 
 
 def _number(value: float) -> float | None:
@@ -308,9 +319,14 @@ def _number(value: float) -> float | None:
 
 
 def jobs(case: Case) -> list[dict]:
-    """What identifies the records of a case: ten seeds at both ends, three between."""
+    """What identifies the records of a case: the controls, then ten seeds at both ends of depth, three between."""
     depths, ends, between = ((2, 4), 1, 1) if case.dataset == "toy" else (DEPTHS, 10, 3)
-    return [
+    controls = [
+        {"dataset": case.dataset, "setting": "supervised", "method": method, "num_layers": 0, "seed": seed}
+        for method in CONTROLS
+        for seed in range(ends)
+    ]
+    return controls + [
         {"dataset": case.dataset, "setting": track, "method": method, "num_layers": depth, "seed": seed}
         for track, depth in itertools.product(case.tracks, depths)
         for method in ROWS[track]
@@ -354,14 +370,26 @@ def table(records: Sequence[dict]) -> str:
         for track in case.tracks:
             if (case.dataset, track) in {key[:2] for key in summary.index}:
                 part, score = summary.loc[case.dataset, track], case.recipe.score
+                controls = summary.loc[case.dataset, "supervised"].reindex([(name, 0) for name in CONTROLS])[score]
+                part = part[~part.index.get_level_values("method").isin(CONTROLS)]
                 lines += ["", f"**{TITLES.get(case.dataset, case.dataset)}**, {track}: {SCORES[score]}", ""]
                 lines += _by_depth(part, score, rare=bool(case.label))
+                lines += ["", _bracket(controls, part, score)]
     return "\n".join(lines[1:]) + "\n"
+
+
+def _bracket(controls: pd.Series, part: pd.DataFrame, score: str) -> str:
+    """The controls, whatever is not between them, and how many seeds there are."""
+    (low, high), seeds = controls, part["seeds"]
+    outside = [f"`{m}` at {depth}" for (m, depth), row in part.iterrows() if not low <= row[score] <= high]
+    told = f"not between these: {', '.join(outside)}" if outside else "every score is between these"
+    told = "the controls are still to be run" if math.isnan(low + high) else told
+    return f"Labels dealt at random {low:.3f}, true labels {high:.3f}; {told}. {seeds.min()} to {seeds.max()} seeds."
 
 
 def _by_depth(part: pd.DataFrame, score: str, *, rare: bool) -> list[str]:
     """A line a block, a column a depth; best is what is within rounding of the best mean."""
-    depths, present = (sorted(part.index.unique("num_layers")), part.index.unique("method"))
+    depths, present = sorted(part.index.unique("num_layers")), part.index.unique("method")
     shallow, deep = depths[0], depths[-1]
     head = [f"{depth} layers" for depth in depths] + ([f"rarest, {shallow} → {deep}"] if rare else [])
     head += [f"rank at {deep} (stem)", f"energy at {deep}", f"gradient at {deep}, first / last layer"]
@@ -371,12 +399,17 @@ def _by_depth(part: pd.DataFrame, score: str, *, rare: bool) -> list[str]:
         rows = {depth: part.loc[method, depth] for depth in depths if (method, depth) in part.index}
         cells = []
         for depth in depths:
-            text = f"{rows[depth][score]:.3f} ± {rows[depth][f'{score}_sd']:.3f}" if depth in rows else ""
+            text = _mean(rows[depth], score) if depth in rows else ""
             cells.append(f"**{text}**" if depth in rows and round(rows[depth][score], 3) == best[depth] else text)
         if rare:
             cells.append(" → ".join(f"{rows[d]['rare_recall']:.2f}" if d in rows else "" for d in (shallow, deep)))
         lines.append(f"| `{method}` | " + " | ".join([*cells, *_states(rows.get(deep))]) + " |")
     return lines
+
+
+def _mean(row: pd.Series, score: str) -> str:
+    spread = f" ± {row[f'{score}_sd']:.3f}" if row["seeds"] > 1 else ""
+    return f"{row[score]:.3f}{spread}"
 
 
 def _states(row: pd.Series | None) -> list[str]:

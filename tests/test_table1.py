@@ -38,7 +38,11 @@ def test_second_smoke_run_adds_nothing_and_prints_the_same(smoke):
 
 def test_smoke_records_have_every_method_and_fact(smoke):
     toy = _spine.read(smoke[0])
+    controls = [r for r in toy if r["method"] in table1.CONTROLS]
+    assert {r["method"]: r["accuracy"] for r in controls}["oracle"] == 1 and len(controls) == 2
+    toy = [r for r in toy if r not in controls]
     assert {(r["method"], r["num_layers"]) for r in toy} == {(m, d) for m in table1.METHODS for d in (2, 4)}
+    assert "not between these" not in smoke[1]
     wanted = FACTS | {"accuracy", "macro_f1", "rare_recall", "effective_rank", "dirichlet_energy", "num_layers"}
     for record in toy:
         assert set(record) >= wanted | {"gradient_first", "dropout", "block_weight_decay", "seconds"}
@@ -100,6 +104,15 @@ def test_disagreement_of_two_passes_costs():
     assert table1.loss_of([a, b], problem, 5.0) > table1.loss_of([a, b], problem, 0.0)
 
 
+def test_a_score_outside_of_the_controls_is_told(smoke):
+    toy = [{**r, "accuracy": 0.01} if r["method"] == "gat" else r for r in _spine.read(smoke[0])]
+    assert "not between these: `gat` at 2, `gat` at 4" in table1.table(toy)
+
+
+def test_checkpointing_smoke():
+    assert "`graphfm:checkpoint`" in command("checkpointing.py", "--smoke")
+
+
 def test_figure_smoke_and_figure_of_records(smoke, tmp_path):
     assert "kB" in command("figure1_depth.py", "--smoke")
     figure = figure1.draw(_spine.read(smoke[0]), [])
@@ -120,7 +133,7 @@ def test_records_are_of_committed_code_and_known_data(records):
         assert set(record) >= FACTS
         assert "dirty" not in record["commit"]
         assert record["data_sha256"] == datasets.info(record["dataset"]).files[0].sha256
-    for record in records:
+    for record in (r for r in records if r["method"] not in table1.CONTROLS):
         case = next(c for c in table1.CASES if c.dataset == record["dataset"])
         recipe = table1.recipe_of(case, record["setting"], record["method"], tuning)
         assert (recipe.dropout, recipe.block_weight_decay) == (record["dropout"], record["block_weight_decay"])
