@@ -3,7 +3,7 @@
 Command: ``python experiments/table0_embedding.py`` (``--smoke``: toy data, no mirror; ``--readme``: renew the README)
 Cost:    five minutes on two cores, 1.3 GB (see experiments/README.md for glibc's settings)
 Expect:  kNN accuracy of ``graphfm`` .825 on 14 sets of cell types (PCA .801, untrained .824) and .837 on 9 of tissue
-         regions (PCA .667, untrained .829, PCA averaged over neighbours .867)
+         regions (PCA .667, untrained .830, PCA averaged over neighbours .867)
 
 Rows:    ``pca`` (2000 variable genes, 50 components), ``pca:neighbor_mean`` (the same, averaged once over the very
          neighbours that the trunk sees and the cell itself), ``graphfm:random`` (untrained trunk, a new one for each
