@@ -59,6 +59,7 @@ ROWS = {
     "consistency": ("gcn", "appnp", "gcnii", "prenorm", "batchnorm_residual", "graphfm"),
 }
 CONTROLS = ("shuffled", "oracle")
+KEYS = ("dataset", "setting", "method", "num_layers", "seed")
 GRADIENTS = ("gradient_first", "gradient_last")
 SCORES = {
     "accuracy": "accuracy of test nodes",
@@ -355,9 +356,9 @@ def wanted(job: dict, options: argparse.Namespace) -> bool:
 
 def summarize(records: Sequence[dict]) -> pd.DataFrame:
     """Means, standard deviations and numbers of seeds, a row for each case, track, method and depth."""
-    keys = ["dataset", "setting", "method", "num_layers"]
-    frame = pd.DataFrame(records).drop_duplicates([*keys, "seed"], keep="last")
-    frame = frame.reindex(columns=[*keys, "seed", *NUMBERS]).astype(dict.fromkeys(NUMBERS, float))
+    keys = list(KEYS[:-1])
+    frame = pd.DataFrame(records).drop_duplicates(KEYS, keep="last")
+    frame = frame.reindex(columns=[*KEYS, *NUMBERS]).astype(dict.fromkeys(NUMBERS, float))
     groups = frame.groupby(keys, sort=False)
     deviations = groups[list(NUMBERS)].std().fillna(0.0).add_suffix("_sd")
     return pd.concat([groups[list(NUMBERS)].mean(), deviations, groups.size().rename("seeds")], axis=1)
@@ -375,6 +376,10 @@ def table(records: Sequence[dict]) -> str:
                 lines += ["", f"**{TITLES.get(case.dataset, case.dataset)}**, {track}: {SCORES[score]}", ""]
                 lines += _by_depth(part, score, rare=bool(case.label))
                 lines += ["", _bracket(controls, part, score)]
+    planned = sum(len(jobs(case)) for case in CASES)
+    done = len({tuple(r[key] for key in KEYS) for r in records if r["dataset"] in TITLES})
+    if done < planned:
+        lines += ["", f"{done:,} of {planned:,} runs are done; what is empty is still to come."]
     return "\n".join(lines[1:]) + "\n"
 
 
