@@ -16,6 +16,10 @@ from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 RESULTS = Path(__file__).parent / "results"
 README = Path(__file__).parent.parent / "README.md"
@@ -98,3 +102,11 @@ def renew_readme(name: str, text: str, readme: Path = README) -> None:
     partial = readme.with_name(readme.name + ".tmp")
     partial.write_text(f"{before}<!-- {name} -->\n{text}<!-- /{name} -->{after}", encoding="utf-8")
     os.replace(partial, readme)
+
+
+def save_figure(figure: "Figure", out: Path, dpi: int) -> None:
+    """Write a picture; the same records give the same file, so no date or version goes into it."""
+    partial = out.with_suffix(".tmp.png")
+    figure.savefig(partial, dpi=dpi, metadata={"Software": None})
+    partial.replace(out)
+    print(f"{out}: {out.stat().st_size / 1e3:.0f} kB")

@@ -88,12 +88,7 @@ def main() -> None:
             results, out = Path(scratch) / "toy.jsonl", Path(scratch) / "figure0.png"
             for case in table0.SMOKE:
                 table0.run(case, table0.jobs(case, table0.SEEDS[:1]), results)
-        figure = draw(table0.summarize(_spine.read(results)))
-        partial = out.with_suffix(".tmp.png")
-        # no date or version inside: the same records give the same file
-        figure.savefig(partial, dpi=DPI, metadata={"Software": None})
-        partial.replace(out)
-        print(f"{out}: {out.stat().st_size / 1e3:.0f} kB")
+        _spine.save_figure(draw(table0.summarize(_spine.read(results))), out, DPI)
 
 
 if __name__ == "__main__":

@@ -118,12 +118,7 @@ def main() -> None:
             )
             records = [{**job, "num_layers": depth, "macro_f1": 0.5, "accuracy": 0.5} for depth in (2, 4)]
             profiles = [{**job, "layer": i, "effective_rank": 5.0, "gradient_norm": 0.1 if i else None} for i in (0, 1)]
-        figure = draw(records, profiles)
-        partial = out.with_suffix(".tmp.png")
-        # no date or version inside: the same records give the same file
-        figure.savefig(partial, dpi=DPI, metadata={"Software": None})
-        partial.replace(out)
-        print(f"{out}: {out.stat().st_size / 1e3:.0f} kB")
+        _spine.save_figure(draw(records, profiles), out, DPI)
 
 
 if __name__ == "__main__":
