@@ -32,7 +32,7 @@ STYLES = {
 }
 OTHERS = "other remedies of Table 1"
 METRICS = {"accuracy": "accuracy", "auroc": "AUROC", "macro_f1": "macro-F1"}
-PROFILED = ("planetoid_cora", "heterophilous_minesweeper")
+PROFILED = ("dlpfc_151673", "heterophilous_minesweeper", "planetoid_cora", "toy")  # the first two there are
 INCHES, DPI = 12.0, 150
 
 
@@ -59,10 +59,11 @@ def draw(records: Sequence[dict], profiles: Sequence[dict]) -> Figure:
     import matplotlib.pyplot as plt
 
     summary = table1.summarize(records)
+    summary = summary[~summary.index.get_level_values("method").isin(table1.CONTROLS)]
     known = {key[:2] for key in summary.index}
     panels = [(c, t) for c in (*table1.CASES, table1.SMOKE) for t in c.tracks if (c.dataset, t) in known]
     layers = pd.DataFrame(profiles)
-    shown = [d for d in (*PROFILED, "toy") if len(layers) and d in set(layers["dataset"])]
+    shown = [d for d in PROFILED if len(layers) and d in set(layers["dataset"])][:2]
     below = [(dataset, metric) for dataset in shown for metric in ("effective_rank", "gradient_norm")]
     columns = min(4, max(len(panels), 1))
     height = -(-len(panels) // columns) + -(-len(below) // columns)
@@ -73,9 +74,7 @@ def draw(records: Sequence[dict], profiles: Sequence[dict]) -> Figure:
     for ax, (case, track) in zip(flat, panels, strict=False):
         name = table1.TITLES.get(case.dataset, case.dataset)
         title = name if track == "supervised" else f"{name}, {track}"
-        part = summary.loc[case.dataset, track]
-        part = part[~part.index.get_level_values("method").isin(table1.CONTROLS)]
-        curves(ax, part, case.recipe.score, title)
+        curves(ax, summary.loc[case.dataset, track], case.recipe.score, title)
     start = len(panels) + -len(panels) % columns
     for ax, (dataset, metric) in zip(flat[start:], below, strict=False):
         part = layers[(layers["dataset"] == dataset) & (layers["setting"] == "supervised")]

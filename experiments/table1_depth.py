@@ -363,7 +363,7 @@ def summarize(records: Sequence[dict]) -> pd.DataFrame:
     frame = frame.reindex(columns=[*KEYS, *NUMBERS]).astype(dict.fromkeys(NUMBERS, float))
     groups = frame.groupby(keys, sort=False)
     deviations = groups[list(NUMBERS)].std().fillna(0.0).add_suffix("_sd")
-    return pd.concat([groups[list(NUMBERS)].mean(), deviations, groups.size().rename("seeds")], axis=1)
+    return pd.concat([groups[list(NUMBERS)].mean(), deviations, groups.size().rename("seeds")], axis=1).sort_index()
 
 
 def table(records: Sequence[dict]) -> str:
@@ -371,7 +371,7 @@ def table(records: Sequence[dict]) -> str:
     summary, lines = summarize(records), []
     for case in (*CASES, *LARGE, SMOKE):
         for track in case.tracks:
-            if (case.dataset, track) in {key[:2] for key in summary.index}:
+            if (case.dataset, track) in {key[:2] for key in summary.index if key[2] not in CONTROLS}:
                 part, score = summary.loc[case.dataset, track], case.recipe.score
                 controls = summary.loc[case.dataset, "supervised"].reindex([(name, 0) for name in CONTROLS])[score]
                 part = part[~part.index.get_level_values("method").isin(CONTROLS)]
