@@ -13,7 +13,7 @@ Scores:  of test nodes, at the epoch that is best on validation nodes (the least
 Splits:  Cora and CiteSeer: the public one; Minesweeper: its ten. Blood progenitors and cortex: a tenth of each class
          to train, a tenth to validate, drawn by the seed.
 Settings: one recipe a kind of graph. On all but Minesweeper one of three strengths of regularisation is chosen for
-         each method: by its score on validation nodes at 2 layers (for 2 and 4) and at 8 (from 8 on), with a seed of its own
+         each method by its score on validation nodes, at 2 layers for 2 and 4, at 8 from 8 on, with a seed of its own
          (``--tune``).
 
 Read with care: the validation nodes of the public splits are 500 labels, more than are trained on. The tissue's test
