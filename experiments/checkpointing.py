@@ -6,9 +6,9 @@ Expect:  a step needs 0.4 GB with and 1.0 GB without recomputing, and takes half
 
 A grid of 100 x 100 nodes, as many as Minesweeper has; width 64, 64 layers of the trunk's block.
 Each number is of a process of its own, because the memory of a process does not shrink: ``peak_mb`` is its largest, of
-which ``before_mb`` was there before the first step. It is taken with glibc's ``MALLOC_MMAP_THRESHOLD_=65536``, which gives
-every freed tensor back at once; with the default, holes in the heap hide what recomputing saves (both hold 2.9 GB).
-``seconds``, with the default, is the median of three steps after one to warm up.
+which ``before_mb`` was there before the first step. It is taken with glibc's ``MALLOC_MMAP_THRESHOLD_=65536``, which
+gives every freed tensor back at once; with the default, holes in the heap hide what recomputing saves (2.9 GB for
+both). ``seconds``, with the default, is the median of three steps after one to warm up.
 """
 
 import argparse
