@@ -34,6 +34,7 @@ OTHERS = "other remedies of Table 1"
 METRICS = {"accuracy": "accuracy", "auroc": "AUROC", "macro_f1": "macro-F1"}
 PROFILED = ("dlpfc_151673", "heterophilous_minesweeper", "planetoid_cora", "toy")  # the first two there are
 INCHES, DPI = 12.0, 150
+LEAST_GRADIENT = 1e-10  # what vanishes further is cut off
 
 
 def curves(ax: Axes, part: pd.DataFrame, metric: str, title: str) -> None:
@@ -85,7 +86,9 @@ def draw(records: Sequence[dict], profiles: Sequence[dict]) -> Figure:
         for line in ax.get_lines():
             line.set(color=colors[line.get_label()], markersize=4)
         ax.get_legend().remove()
-        ax.set_title(f"{table1.TITLES.get(dataset, dataset)}, {table1.MAX_DEPTH} layers")
+        ax.set_title(f"{table1.TITLES.get(dataset, dataset)},\n{table1.MAX_DEPTH} layers one by one")
+        if metric == "gradient_norm":
+            ax.set_ylim(bottom=max(ax.get_ylim()[0], LEAST_GRADIENT))
         ax.spines[["top", "right"]].set_visible(False)
     used = {*range(len(panels)), *range(start, start + len(below))}
     for number, ax in enumerate(flat):
