@@ -38,7 +38,7 @@ class GraphBlock(nn.Module):
     with gain :math:`g` and bias :math:`b` at zero in a fresh block, where therefore :math:`\tilde A = A`. The norm is
     over a channel's nodes while training (batch norm) and a fixed scale and shift at inference: a cell's state
     depends on its neighbourhood alone. The mix :math:`m`, one number a channel, starts at
-    :math:`\text{mix}/\sqrt{2L}`.
+    :math:`1/\sqrt{2L}`.
 
     References: anchored propagation, APPNP, arXiv 1810.05997, and GCNII, 2007.02133; residual branches scaled with
     depth, 2003.04887; batch norm and residuals in deep GNNs, 2406.08993.
@@ -53,8 +53,6 @@ class GraphBlock(nn.Module):
         Attention heads, a divisor of `dim`; 0: the reader hears the plain mean, :math:`\tilde A = A`.
     anchor
         Share :math:`a` of the stem in each layer's carrier.
-    mix
-        Size of the reader's first steps.
     dropout
         In the reader, while training.
     """
@@ -66,12 +64,11 @@ class GraphBlock(nn.Module):
         num_layers: int,
         heads: int = 8,
         anchor: float = 0.1,
-        mix: float = 1.0,
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.heads, self.anchor = heads, anchor
-        self.first_mix = mix / math.sqrt(2 * num_layers)
+        self.first_mix = 1 / math.sqrt(2 * num_layers)
         self.own = nn.Linear(dim, dim, bias=False)
         self.neighbors = nn.Linear(dim, dim, bias=False)
         if heads:
