@@ -45,7 +45,7 @@ def graph(features: np.ndarray | sp.spmatrix, classes: np.ndarray, split: np.nda
 def planetoid(paths: dict[str, Path]) -> AnnData:
     """The eight files of Planetoid."""
     x, y, edges, masks = planetoid_arrays(paths)
-    split = np.select(list(masks), ["train", "validation", "test"], default="none")
+    split = np.select(list(masks), list(SPLITS.values()), default="none")
     return graph(x, y, split, edges)
 
 
@@ -65,8 +65,8 @@ def arxiv(archive: Path) -> AnnData:
 
 
 def pubmed_recipe(fetch: Fetch) -> AnnData:
-    stem = "data/ind.pubmed."
-    return planetoid({part: fetch(github("kimiyoung/planetoid", PLANETOID, stem + part)) for part in PARTS})
+    files = {part: github("kimiyoung/planetoid", PLANETOID, f"data/ind.pubmed.{part}") for part in PARTS}
+    return planetoid({part.removeprefix("test."): fetch(address) for part, address in files.items()})
 
 
 def arxiv_recipe(fetch: Fetch) -> AnnData:

@@ -47,13 +47,18 @@ def smoke(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     return path, command("table0_embedding.py", "--smoke", "--results", path)
 
 
+def kept(path: Path) -> list[dict]:
+    """Records of a table in the repository; without any, what shows them is skipped."""
+    found = _spine.read(path)
+    if not found:
+        pytest.skip(f"{path.name} has no records yet")
+    return found
+
+
 @pytest.fixture(scope="module")
 def records() -> list[dict]:
     """Records of the real Table 0."""
-    found = _spine.read(table0.PATH)
-    if not found:
-        pytest.skip(f"{table0.PATH.name} has no records yet")
-    return found
+    return kept(table0.PATH)
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)

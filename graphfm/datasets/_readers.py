@@ -119,10 +119,12 @@ def _unpickle(path: Path) -> Any:
 def planetoid_arrays(paths: dict[str, Path]) -> tuple[sp.csr_matrix, np.ndarray, np.ndarray, np.ndarray]:
     """Features, classes, edges ``[e, 2]`` in both directions, masks ``[3, n]`` of Planetoid's eight files.
 
+    The files are keyed by the last part of their names (``x``, ..., ``graph``, ``index``).
+
     The public split: 20 training nodes a class, the next 500 validate, the listed nodes test.
     """
-    parts = {key: _unpickle(path) for key, path in paths.items() if not key.endswith("index")}
-    test = np.loadtxt(next(path for key, path in paths.items() if key.endswith("index")), dtype=np.int64)
+    parts = {key: _unpickle(path) for key, path in paths.items() if key != "index"}
+    test = np.loadtxt(paths["index"], dtype=np.int64)
     graph = parts["graph"]
     known, total = parts["allx"].shape[0], len(graph)
     # nodes of the test range without an edge are missing from tx: they keep zero features and class 0

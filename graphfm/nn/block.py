@@ -121,11 +121,11 @@ class GraphBlock(nn.Module):
         if not self.heads:
             return nb.propagate(values)
         n, mask, split = len(nb), nb.weight > 0, (len(x), self.heads, -1)
-        q = F.normalize(self.query(x[:n]).view(n, self.heads, -1), dim=-1) * self.gain[:, None]
+        q = F.normalize(self.query(_first(x, n)).view(n, self.heads, -1), dim=-1) * self.gain[:, None]
         k = F.normalize(self.key(x).view(split), dim=-1)
         bias = self.edge_bias(nb.relation, nb.distance) + nb.weight.clamp(min=1e-12).log().unsqueeze(-1)
         mean = neighbor_attention(q, k, values.view(split), nb.index, bias, mask).flatten(1)
-        return torch.where(mask.any(1, keepdim=True), nb.weight.sum(1, keepdim=True) * mean, values[:n])
+        return torch.where(mask.any(1, keepdim=True), nb.weight.sum(1, keepdim=True) * mean, _first(values, n))
 
 
 def _first(x: Tensor, n: int) -> Tensor:

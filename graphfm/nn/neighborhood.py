@@ -105,7 +105,7 @@ class Neighborhood:
         return _Product.apply(h, self)
 
     @cached_property
-    def rows(self) -> "SparseRows":
+    def rows(self) -> SparseRows:
         """The same edges without padding; nodes that have none are given themselves."""
         edge = self.weight > 0
         alone = ~edge.any(1)
@@ -116,7 +116,7 @@ class Neighborhood:
         return SparseRows(pointer, index[edge], weight[edge])
 
     @cached_property
-    def columns(self) -> "SparseRows":
+    def columns(self) -> SparseRows:
         """The transpose of `rows`, as far as the largest source that an edge names."""
         pointer, column, weight = self.rows.pointer, self.rows.column, self.rows.weight
         row = torch.repeat_interleave(torch.arange(len(self), device=column.device), pointer.diff())
