@@ -12,9 +12,9 @@ Scores:  of test nodes, at the epoch that is best on validation nodes (the least
          energy. ``gradient_first``, ``gradient_last``: length of the loss's gradient in a layer, median over epochs.
 Splits:  Cora and CiteSeer: the public one; Minesweeper: its ten. Blood progenitors and cortex: a tenth of each class
          to train, a tenth to validate, drawn by the seed.
-Settings: one recipe a kind of graph. On all but Minesweeper one of three strengths of regularisation is chosen for
-         each method by its score on validation nodes, at 2 layers for 2 and 4, at 8 from 8 on, with a seed of its own
-         (``--tune``).
+Settings: one recipe a kind of graph. Dropout and weight decay of the blocks (Minesweeper: the learning rate) are chosen
+         for each method by its score on validation nodes, at 2 layers for 2 and 4, at 8 from 8 on, with a seed of
+         its own (``--tune``).
 
 Read with care: the validation nodes of the public splits are 500 labels, more than are trained on. The tissue's test
 spots lie between training spots, which favours smoothing.
@@ -26,7 +26,7 @@ import itertools
 import math
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 
@@ -43,6 +43,7 @@ from graphfm.data.prepare import cell_neighborhood
 from graphfm.metrics.smoothing import depth_profile, gradient_norms
 from graphfm.models.baselines import BLOCKS, DeepNet
 from graphfm.models.node_graph import NodeGraph
+from graphfm.nn import calibrate
 from graphfm.nn.neighborhood import SparseRows
 from graphfm.tasks import node_classes
 
@@ -57,7 +58,7 @@ TUNING_DEPTHS, TUNING_SEED = {2: (2, 4), 8: (8, 16, 32, 64)}, 100  # what is tri
 METHODS = tuple(BLOCKS)
 ROWS = {
     "supervised": METHODS,
-    "consistency": ("gcn", "appnp", "gcnii", "prenorm", "batchnorm_residual", "graphfm"),
+    "consistency": ("gcn", "appnp", "gcnii", "batchnorm_residual", "graphfm"),
 }
 CONTROLS = ("shuffled", "oracle")
 KEYS = ("dataset", "setting", "method", "num_layers", "seed")
@@ -89,7 +90,7 @@ class Recipe:
     block_weight_decay: float = 1e-2
     dropout: float = 0.6
     epochs: int = 200
-    patience: int = 60
+    patience: int = 50
     every: int = 5
     cosine: bool = True
     score: str = "accuracy"
@@ -97,22 +98,25 @@ class Recipe:
 
 
 HOMOPHILOUS = Recipe()
-PUZZLE = replace(
-    HOMOPHILOUS, lr=0.01, weight_decay=0.0, block_weight_decay=0.0, dropout=0.2, patience=200, every=10, score="auroc"
-)
-OMICS = replace(HOMOPHILOUS, lr=0.01, epochs=300, every=2, cosine=False, score="macro_f1")
-# little, GCNII's, and so much that a block is left with what it does without weights
+CONSISTENCY = {"consistency": 2.0, "epochs": 300}
+PUZZLE = replace(HOMOPHILOUS, lr=0.01, weight_decay=0.0, block_weight_decay=0.0, dropout=0.2, every=10, score="auroc")
+OMICS = replace(HOMOPHILOUS, lr=0.01, epochs=300, cosine=False, score="macro_f1")
+# from little to so much that a block is left with what it does without weights
 STRENGTHS = tuple(
-    {"dropout": dropout, "block_weight_decay": decay} for dropout, decay in ((0.3, 5e-4), (0.6, 1e-2), (0.6, 1.0))
+    {"dropout": dropout, "block_weight_decay": decay}
+    for dropout, decay in ((0.3, 5e-4), (0.6, 5e-4), (0.6, 1e-2), (0.6, 1.0))
 )
+RATES = ({"lr": 0.01}, {"lr": 0.03})
+CHOSEN = ("lr", "dropout", "block_weight_decay")
 
 
 @dataclass(frozen=True)
 class Case:
-    """A graph with labelled nodes; `label` and `relation` for those that come from cells."""
+    """A graph with labelled nodes; `grid` is chosen from; `label` and `relation` for those that come from cells."""
 
     dataset: str
     recipe: Recipe = HOMOPHILOUS
+    grid: tuple[dict[str, float], ...] = field(default=STRENGTHS, hash=False)
     tracks: tuple[str, ...] = ("supervised",)
     label: str = ""
     relation: str = ""
@@ -121,7 +125,7 @@ class Case:
 CASES = (
     Case("planetoid_cora", tracks=("supervised", "consistency")),
     Case("planetoid_citeseer", tracks=("supervised", "consistency")),
-    Case("heterophilous_minesweeper", PUZZLE),
+    Case("heterophilous_minesweeper", PUZZLE, RATES),
     Case("paul15_myeloid", OMICS, label="cell_type", relation="knn"),
     Case("dlpfc_151673", OMICS, label="layer", relation="spatial"),
 )
@@ -235,7 +239,8 @@ def fit(net: DeepNet, problem: Problem, recipe: Recipe) -> tuple[dict[str, float
 
 @torch.no_grad()
 def validate(net: DeepNet, problem: Problem, score: str) -> dict[str, float]:
-    """Loss and score of the validation nodes."""
+    """Loss and score of the validation nodes, with the batch norms' statistics as they are without dropout."""
+    calibrate(net, [lambda: net(problem.x, problem.graph)])
     logits, truth = net.eval()(problem.x, problem.graph)[problem.validation], problem.y[problem.validation]
     if not torch.isfinite(logits).all():
         return {"loss": math.inf, "score": -1.0}
@@ -265,14 +270,15 @@ def train(
 
 def recipe_of(case: Case, track: str, method: str, num_layers: int, tuning: Sequence[dict]) -> Recipe:
     """The case's recipe with what was best on validation nodes, as far as that was tried."""
-    recipe = replace(case.recipe, consistency=float(track == "consistency"))
-    tried: dict[tuple, float] = {}
-    for record in tuning:
-        same = (record["dataset"], record["setting"], record["method"]) == (case.dataset, track, method)
-        if same and num_layers in TUNING_DEPTHS[record["num_layers"]]:
-            tried[record["dropout"], record["block_weight_decay"]] = record["validation_score"]
-    chosen = [s for s in STRENGTHS if tuple(s.values()) in tried]
-    return replace(recipe, **max(chosen, key=lambda s: tried[tuple(s.values())], default={}))
+    recipe = replace(case.recipe, **(CONSISTENCY if track == "consistency" else {}))
+    tried = [
+        record
+        for record in tuning
+        if (record["dataset"], record["setting"], record["method"]) == (case.dataset, track, method)
+        and num_layers in TUNING_DEPTHS[record["num_layers"]]
+    ]
+    best = max(tried, key=lambda record: record["validation_score"], default={})
+    return replace(recipe, **{key: best[key] for key in CHOSEN if key in best})
 
 
 def run(case: Case, job: dict, recipe: Recipe) -> tuple[dict, list[dict]]:
@@ -285,9 +291,9 @@ def run(case: Case, job: dict, recipe: Recipe) -> tuple[dict, list[dict]]:
     with _spine.measured() as cost:
         net, problem, best, norms = train(case, job["method"], job["num_layers"], job["seed"], recipe)
     with torch.no_grad():
-        net.eval()
-        states, logits = net.states(problem.x, problem.graph), net(problem.x, problem.graph)[problem.test]
-    scores = node_classes.evaluate(torch.nan_to_num(logits).numpy(), problem.y[problem.test].numpy(), job["seed"])
+        states = net.eval().states(problem.x, problem.graph)
+        logits = torch.nan_to_num(net.read(states)[problem.test])
+    scores = node_classes.evaluate(logits.numpy(), problem.y[problem.test].numpy(), job["seed"])
     whole = job["seed"] == 0 and job["num_layers"] == MAX_DEPTH
     shown = [torch.nan_to_num(h) for h in (states if whole else [states[0], states[-1]])]
     profile, gradient = depth_profile(shown, problem.graph.edge_index), np.median(norms, axis=0)
@@ -302,7 +308,7 @@ def run(case: Case, job: dict, recipe: Recipe) -> tuple[dict, list[dict]]:
         "gradient_last": gradient[-1],
     }
     facts = {key: _number(value) for key, value in (scores | facts).items()}
-    facts |= {"dropout": recipe.dropout, "block_weight_decay": recipe.block_weight_decay}
+    facts |= {key: getattr(recipe, key) for key in CHOSEN}
     shared = _facts(case, problem)
     layers = [
         {**job, **{key: _number(value) for key, value in layer.items()}, "gradient_norm": _number(norm), **shared}
@@ -340,16 +346,14 @@ def jobs(case: Case) -> list[dict]:
 
 
 def tuning_jobs(case: Case) -> list[dict]:
-    """The grid for each method, where there is one."""
-    if case.recipe.score == "auroc":
-        return []
+    """The grid for each method."""
     names = {"dataset": case.dataset, "seed": TUNING_SEED}
     return [
-        {**names, "setting": track, "method": method, "num_layers": depth, **strength}
+        {**names, "setting": track, "method": method, "num_layers": depth, **choice}
         for depth in TUNING_DEPTHS
         for track in case.tracks
         for method in ROWS[track]
-        for strength in STRENGTHS
+        for choice in case.grid
     ]
 
 
@@ -454,7 +458,7 @@ def main() -> None:
             todo = _spine.pending(path, [job for job in every if wanted(job, options)])
             for job in tqdm(todo, desc=case.dataset, disable=None):
                 recipe = recipe_of(case, job["setting"], job["method"], job["num_layers"], tuning)
-                recipe = replace(recipe, **{key: job[key] for key in STRENGTHS[0] if key in job})
+                recipe = replace(recipe, **{key: job[key] for key in CHOSEN if key in job})
                 record, layers = run(case, job, recipe)
                 for layer in layers if path == PATH else []:
                     _spine.append(PROFILES, layer)

@@ -56,15 +56,22 @@ def test_a_part_can_be_run(tmp_path):
 
 def test_settings_are_those_with_the_best_validation_score():
     case, tried = table1.CASES[0], []
-    for strength, score in zip(table1.STRENGTHS, (0.7, 0.9, 0.8), strict=True):
-        job = {"dataset": case.dataset, "setting": "supervised", "method": "gcn", "num_layers": 8, **strength}
+    for strength, score in zip(table1.STRENGTHS, (0.7, 0.9, 0.8, 0.85), strict=True):
+        job = {
+            "dataset": case.dataset,
+            "setting": "supervised",
+            "method": "gcn",
+            "num_layers": 8,
+            "lr": 0.03,
+            **strength,
+        }
         # the test score says otherwise and must not count
         tried.append({**job, "validation_score": score, "accuracy": 1 - score})
     recipe = table1.recipe_of(case, "supervised", "gcn", 64, tried)
     assert {key: getattr(recipe, key) for key in table1.STRENGTHS[1]} == table1.STRENGTHS[1]
     assert table1.recipe_of(case, "supervised", "gcn", 4, tried) == case.recipe  # chosen at 2 layers, not at 8
     assert table1.recipe_of(case, "supervised", "gat", 64, tried) == case.recipe
-    assert table1.recipe_of(case, "consistency", "gcn", 64, tried).consistency == 1
+    assert table1.recipe_of(case, "consistency", "gcn", 64, tried).consistency > 0
 
 
 def test_splits_share_no_node_and_leave_no_class_out():
@@ -134,7 +141,7 @@ def test_records_are_of_committed_code_and_known_data(records):
     for record in (r for r in records if r["method"] not in table1.CONTROLS):
         case = next(c for c in table1.CASES if c.dataset == record["dataset"])
         recipe = table1.recipe_of(case, record["setting"], record["method"], record["num_layers"], tuning)
-        assert (recipe.dropout, recipe.block_weight_decay) == (record["dropout"], record["block_weight_decay"])
+        assert {key: getattr(recipe, key) for key in table1.CHOSEN} == {key: record[key] for key in table1.CHOSEN}
 
 
 def test_harness_is_sound(records):

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from graphfm.models.node_graph import NodeGraph, over_operator, pyg, recomputed, sparse_linear, symmetric_product
+from graphfm.models.node_graph import NodeGraph, over_operator, pyg, recomputed, sparse_linear
 from graphfm.nn import GraphBlock, Readout
 from graphfm.nn.dropout import ByteDropout
 from graphfm.nn.neighborhood import SparseRows
@@ -79,7 +79,7 @@ class G2(GCN):
     def forward(self, h: States, h0: States, graph: NodeGraph) -> States:
         x, degree = self.gate(h, h0, graph), graph.degree.unsqueeze(1)
         x = x - x.mean(0).detach()  # keeps all differences, and the squares below from swallowing them
-        sums, squares = symmetric_product(graph.adjacency, torch.cat([x, x * x], dim=1)).chunk(2, dim=1)
+        sums, squares = (graph.adjacency @ torch.cat([x, x * x], dim=1)).chunk(2, dim=1)
         t = ((degree * x * x - 2 * x * sums + squares) / degree.clamp(min=1e-12)).clamp(min=0).tanh()
         return (1 - t) * h + t * super().forward(h, h0, graph)
 
@@ -116,7 +116,7 @@ class APPNP(nn.Module):
         super().__init__()
 
     def forward(self, h: States, h0: States, graph: NodeGraph) -> States:
-        return 0.9 * symmetric_product(graph.operator, h) + 0.1 * h0
+        return 0.9 * (graph.operator @ h) + 0.1 * h0
 
 
 class Transformer(nn.Module):
@@ -179,7 +179,7 @@ class Ours(nn.Module):
         self, h: States | tuple[States, States], h0: States, graph: NodeGraph
     ) -> tuple[States, States] | Float[Tensor, "n c"]:
         z, r = h if isinstance(h, tuple) else (h, torch.zeros_like(h))
-        z, r = self.block(z, r, h0, graph.neighborhood)
+        z, r = self.block(z, r, h0, graph)
         return (z, r) if self.readout is None else self.readout(z, r)
 
 
@@ -278,7 +278,11 @@ class DeepNet(nn.Module):
 
     def forward(self, x: Float[Tensor, "n f"] | SparseRows, graph: NodeGraph) -> Float[Tensor, "n classes"]:
         """Logits of the nodes."""
-        return self.readout(self.dropout(self.collect(self._walk(x, graph))))
+        return self.read(self._walk(x, graph))
+
+    def read(self, states: Iterable[Tensor]) -> Float[Tensor, "n classes"]:
+        """Logits from what `states` returns."""
+        return self.readout(self.dropout(self.collect(states)))
 
     def _walk(self, x: Tensor | SparseRows, graph: NodeGraph) -> Iterator[Tensor]:
         sparse = isinstance(x, SparseRows)

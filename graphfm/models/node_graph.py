@@ -1,6 +1,5 @@
-"""A graph of nodes, and what makes deep stacks on it affordable on a CPU: products and recomputation."""
+"""A graph of nodes, and what makes deep stacks on it affordable on a CPU."""
 
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -12,7 +11,6 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from graphfm.nn import Neighborhood
 from graphfm.nn.neighborhood import SparseRows
 
 
@@ -61,27 +59,22 @@ class NodeGraph:
         return torch.cat([self.edge_index, torch.arange(self.num_nodes).expand(2, -1)], dim=1)
 
     @cached_property
-    def adjacency(self) -> Tensor:
-        """``A``, ``[n, n]``, CSR."""
+    def adjacency(self) -> SparseRows:
+        """``A``, ``[n, n]``."""
         return self._matrix(self.edge_index, self.weight)
 
     @cached_property
-    def operator(self) -> Tensor:
-        """``P = D^-1/2 (A + I) D^-1/2``, ``[n, n]``, CSR."""
+    def operator(self) -> SparseRows:
+        """``P = D^-1/2 (A + I) D^-1/2``, ``[n, n]``."""
         (row, col), scale = self.edge_index, (self.degree + 1).rsqrt()
         return self._matrix(self.looped, torch.cat([self.weight * (scale[row] * scale[col]), scale.square()]))
 
-    @cached_property
-    def neighborhood(self) -> Neighborhood:
-        """The same graph as the trunk reads it, ``D^-1/2 A D^-1/2`` without self-loops."""
-        order, scale = torch.argsort(self.edge_index[0], stable=True), self.degree.clamp(min=1e-12).rsqrt()
-        row, col = self.edge_index[:, order]
-        count = torch.bincount(row, minlength=self.num_nodes)
-        slot = torch.arange(len(row)) - F.pad(count.cumsum(0), (1, 0))[row]
-        index = torch.zeros(self.num_nodes, max(int(count.max()), 1), dtype=torch.long)
-        weight = self.weight.new_zeros(index.shape)
-        index[row, slot], weight[row, slot] = col, self.weight[order] * scale[row] * scale[col]
-        return Neighborhood(index, weight, torch.zeros_like(index), torch.zeros_like(weight))
+    def __len__(self) -> int:
+        return self.num_nodes
+
+    def propagate(self, h: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
+        """``P h``: a `Propagator` for the trunk's block."""
+        return self.operator @ h
 
     def drop_edges(self, p: float) -> "NodeGraph":
         """The graph without a random share `p` of its edges, both directions at once."""
@@ -90,36 +83,10 @@ class NodeGraph:
         edge_index, kept = dropout_edge(self.edge_index, p, force_undirected=True)
         return NodeGraph(edge_index, self.weight[kept], self.num_nodes)
 
-    def _matrix(self, edge_index: Tensor, values: Tensor) -> Tensor:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Sparse", UserWarning)  # beta state; unchecked invariants
-            return torch.sparse_coo_tensor(edge_index, values, (self.num_nodes,) * 2).to_sparse_csr()
-
-
-class _SymmetricProduct(torch.autograd.Function):
-    """``matrix @ h`` for a matrix that is its own transpose, which autograd would build anew at every call."""
-
-    @staticmethod
-    def forward(ctx, matrix: Tensor, h: Tensor) -> Tensor:
-        ctx.matrix = matrix
-        return matrix @ h
-
-    @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[None, Tensor]:
-        return None, _SymmetricProduct.apply(ctx.matrix, grad)
-
-
-def symmetric_product(matrix: Float[Tensor, "n n"], h: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
-    """``matrix @ h``, whose gradient is a product with the same matrix.
-
-    Parameters
-    ----------
-    matrix
-        Symmetric CSR tensor without a gradient of its own.
-    h
-        States.
-    """
-    return _SymmetricProduct.apply(matrix, h)
+    def _matrix(self, edge_index: Tensor, values: Tensor) -> SparseRows:
+        (row, col), order = edge_index, torch.argsort(edge_index[0] * self.num_nodes + edge_index[1])
+        pointer = F.pad(torch.bincount(row, minlength=self.num_nodes).cumsum(0), (1, 0))
+        return SparseRows(pointer, col[order], values[order], symmetric=True)
 
 
 def sparse_linear(x: SparseRows, linear: nn.Linear, dropout: nn.Module) -> Float[Tensor, "n d"]:
@@ -149,7 +116,7 @@ def pyg(name: str, *arguments: int | str, **options: int) -> nn.Module:
 
 @cache
 def over_operator(name: str) -> type[nn.Module]:
-    """PyG's layer for a symmetric CSR tensor: with PyG's own product the whole layer takes 1.7 times as long.
+    """PyG's layer for `SparseRows`: with PyG's own product the whole layer takes 1.7 times as long.
 
     Parameters
     ----------
@@ -158,8 +125,8 @@ def over_operator(name: str) -> type[nn.Module]:
     """
     import torch_geometric.nn
 
-    def propagate(self, edge_index: Tensor, *, x: Tensor, edge_weight: None = None) -> Tensor:
-        return symmetric_product(edge_index, x)
+    def propagate(self, edge_index: SparseRows, *, x: Tensor, edge_weight: None = None) -> Tensor:
+        return edge_index @ x
 
     return type(name, (getattr(torch_geometric.nn, name),), {"propagate": propagate})
 

@@ -4,7 +4,7 @@ from graphfm.nn.attention import neighbor_attention
 from graphfm.nn.block import GraphBlock, Readout
 from graphfm.nn.heads import NegativeBinomialHead
 from graphfm.nn.neighborhood import RELATIONS, Neighborhood
-from graphfm.nn.norm import NodeNorm
+from graphfm.nn.norm import NodeNorm, calibrate
 from graphfm.nn.stem import CellStem, GeneStem
 
 __all__ = [
@@ -16,5 +16,6 @@ __all__ = [
     "Neighborhood",
     "NodeNorm",
     "Readout",
+    "calibrate",
     "neighbor_attention",
 ]

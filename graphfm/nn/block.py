@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from graphfm.nn.attention import neighbor_attention
 from graphfm.nn.dropout import ByteDropout
 from graphfm.nn.encodings import EdgeBias
-from graphfm.nn.neighborhood import Neighborhood
+from graphfm.nn.neighborhood import Neighborhood, Propagator
 from graphfm.nn.norm import NodeNorm
 
 
@@ -96,7 +96,7 @@ class GraphBlock(nn.Module):
         z: Float[Tensor, "s d"],
         r: Float[Tensor, "s d"],
         h0: Float[Tensor, "n d"],
-        neighborhood: Neighborhood,
+        neighborhood: Neighborhood | Propagator,
     ) -> tuple[Float[Tensor, "n d"], Float[Tensor, "n d"]]:
         """Carrier and reader of the first ``n`` of ``s`` nodes, one layer on.
 
@@ -107,7 +107,7 @@ class GraphBlock(nn.Module):
         h0
             Stem output of the destinations.
         neighborhood
-            Incoming edges of the ``n`` destinations, numbered as in `z`.
+            Incoming edges of the ``n`` destinations, numbered as in `z`; without heads, whatever can propagate.
         """
         n = len(neighborhood)
         low = 0.5 * (1 - self.anchor) * (_first(z, n) + neighborhood.propagate(z)) + self.anchor * h0
@@ -117,7 +117,7 @@ class GraphBlock(nn.Module):
         step = self.contract(self.dropout(F.relu(self.norm(self.own(_first(x, n)) + heard))))
         return low, _first(r, n) + self.mix * step
 
-    def _listen(self, x: Tensor, values: Tensor, nb: Neighborhood) -> Tensor:
+    def _listen(self, x: Tensor, values: Tensor, nb: Neighborhood | Propagator) -> Tensor:
         if not self.heads:
             return nb.propagate(values)
         n, mask, split = len(nb), nb.weight > 0, (len(x), self.heads, -1)

@@ -3,6 +3,7 @@
 import warnings
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
+from typing import Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -22,9 +23,24 @@ RELATIONS = (
 """Relation types the trunk has parameters for; new ones are appended, so that old weights keep their meaning."""
 
 
-@dataclass(frozen=True)
+class _Product(torch.autograd.Function):
+    """Product whose backward is a product with the transpose, so that each row is summed by one thread."""
+
+    @staticmethod
+    def forward(ctx, h: Tensor, matrix: "SparseRows") -> Tensor:
+        ctx.matrix, ctx.num_columns = matrix, len(h)
+        return matrix.multiply(h.contiguous())
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
+        into_columns = _Product.apply(gradient, ctx.matrix.transpose)
+        missing = ctx.num_columns - len(into_columns)
+        return F.pad(into_columns, (0, 0, 0, missing)) if missing else into_columns, None
+
+
+@dataclass(frozen=True, eq=False)
 class SparseRows:
-    """A sparse matrix row by row (CSR).
+    """A sparse matrix row by row (CSR); ``matrix @ h`` is differentiable in the dense states ``h``.
 
     Parameters
     ----------
@@ -32,14 +48,20 @@ class SparseRows:
         Where each row starts in the other two, and where the last one ends.
     column, weight
         Of each entry.
+    symmetric
+        The matrix is its own transpose.
     """
 
     pointer: Int[Tensor, "n_plus_1"]
     column: Int[Tensor, "e"]
     weight: Float[Tensor, "e"]
+    symmetric: bool = False
+
+    def __matmul__(self, h: Float[Tensor, "s d"]) -> Float[Tensor, "n d"]:
+        return _Product.apply(h, self)
 
     def multiply(self, h: Float[Tensor, "s d"]) -> Float[Tensor, "n d"]:
-        """The product with dense states."""
+        """The product without a gradient."""
         if not (h.is_cuda or torch.backends.mkl.is_available()):
             weight = self.weight.to(h.dtype)
             return F.embedding_bag(self.column, h, self.pointer[:-1], mode="sum", per_sample_weights=weight)
@@ -57,20 +79,25 @@ class SparseRows:
         """The same as torch's own matrices, by number of columns and precision."""
         return {}
 
+    @cached_property
+    def transpose(self) -> "SparseRows":
+        """Its rows are this one's columns, as far as the last that has an entry."""
+        if self.symmetric:
+            return self
+        rows = torch.arange(len(self.pointer) - 1, device=self.column.device)
+        row = torch.repeat_interleave(rows, self.pointer.diff())
+        order = torch.argsort(self.column, stable=True)
+        return SparseRows(F.pad(torch.bincount(self.column).cumsum(0), (1, 0)), row[order], self.weight[order])
 
-class _Product(torch.autograd.Function):
-    """Product whose backward is a product with the transpose, so that each row is summed by one thread."""
 
-    @staticmethod
-    def forward(ctx, h: Tensor, neighborhood: "Neighborhood") -> Tensor:
-        ctx.neighborhood, ctx.num_sources = neighborhood, len(h)
-        return neighborhood.rows.multiply(h.contiguous())
+@runtime_checkable
+class Propagator(Protocol):
+    """What a block without heads asks of a graph: how many nodes it is for, and the normalised adjacency's product."""
 
-    @staticmethod
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
-        into_sources = ctx.neighborhood.columns.multiply(gradient.contiguous())
-        missing = ctx.num_sources - len(into_sources)
-        return F.pad(into_sources, (0, 0, 0, missing)) if missing else into_sources, None
+    def __len__(self) -> int: ...
+
+    def propagate(self, h: Float[Tensor, "s d"]) -> Float[Tensor, "n d"]:
+        """One product of the normalised adjacency with the states."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +129,7 @@ class Neighborhood:
 
         Differentiable in `h`; four times faster than gathering on a CPU, and no ``[n, k, d]`` is made.
         """
-        return _Product.apply(h, self)
+        return self.rows @ h
 
     @cached_property
     def rows(self) -> SparseRows:
@@ -114,14 +141,6 @@ class Neighborhood:
         index[alone, 0] = torch.arange(len(self), device=index.device)[alone]
         pointer = F.pad(edge.sum(1).cumsum(0), (1, 0))
         return SparseRows(pointer, index[edge], weight[edge])
-
-    @cached_property
-    def columns(self) -> SparseRows:
-        """The transpose of `rows`, as far as the largest source that an edge names."""
-        pointer, column, weight = self.rows.pointer, self.rows.column, self.rows.weight
-        row = torch.repeat_interleave(torch.arange(len(self), device=column.device), pointer.diff())
-        order = torch.argsort(column, stable=True)
-        return SparseRows(F.pad(torch.bincount(column).cumsum(0), (1, 0)), row[order], weight[order])
 
     def take(self, rows: Tensor | slice) -> "Neighborhood":
         """Keep some destination rows; sources are not renumbered."""

@@ -1,5 +1,8 @@
-"""The one norm of the trunk."""
+"""The one norm of the trunk, and how its fixed scale is measured."""
 
+from collections.abc import Callable, Iterable
+
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -12,7 +15,7 @@ class NodeNorm(nn.BatchNorm1d):
 
     A fixed shift removes nothing that tells two nodes apart, and no node's state depends on which others are computed
     with it. Batch norm as in arXiv 1502.03167, but a single training node, which has no spread, is treated as at
-    inference instead of refused.
+    inference instead of refused. What is fixed should come from `calibrate`.
     """
 
     def forward(self, x: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
@@ -20,3 +23,37 @@ class NodeNorm(nn.BatchNorm1d):
         if self.training and len(x) == 1:
             return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
         return super().forward(x)
+
+
+@torch.no_grad()
+def calibrate(module: nn.Module, passes: Iterable[Callable[[], object]]) -> None:
+    """Measure the statistics of all batch norms anew, as they are at inference.
+
+    What a batch norm gathers while training was measured under dropout and lags behind the weights. Each layer of a
+    deep stack then gets inputs of another spread than the one it divides by, and the errors add up (arXiv 1801.05134).
+    Here all is as at inference but that the batch norms look at their batch.
+
+    Parameters
+    ----------
+    module
+        A network; all but the statistics is left as it was.
+    passes
+        Each computes the network on one batch. One that holds all nodes gives the exact statistics, several their mean.
+    """
+    norms = [m for m in module.modules() if isinstance(m, nn.BatchNorm1d) and m.track_running_stats]
+    if not norms:
+        return
+    before = [(m, m.training) for m in module.modules()], [norm.momentum for norm in norms]
+    module.eval()
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.train()
+        norm.momentum = None  # the plain mean over the passes
+    try:
+        for compute in passes:
+            compute()
+    finally:
+        for part, training in before[0]:
+            part.training = training
+        for norm, momentum in zip(norms, before[1], strict=True):
+            norm.momentum = momentum
