@@ -62,7 +62,6 @@ def test_settings_are_those_with_the_best_validation_score():
             "setting": "supervised",
             "method": "gcn",
             "num_layers": 8,
-            "lr": 0.03,
             **strength,
         }
         # the test score says otherwise and must not count
