@@ -12,9 +12,9 @@ Scores:  of test nodes, at the epoch that is best on validation nodes (the least
          energy. ``gradient_first``, ``gradient_last``: length of the loss's gradient in a layer, median over epochs.
 Splits:  Cora and CiteSeer: the public one; Minesweeper: its ten. Blood progenitors and cortex: a tenth of each class
          to train, a tenth to validate, drawn by the seed.
-Settings: one recipe a kind of graph. Dropout and weight decay of the blocks (Minesweeper: the learning rate) are chosen
-         for each method by its score on validation nodes, at 2 layers for 2 and 4, at 8 from 8 on, with a seed of
-         its own (``--tune``).
+Settings: one recipe a kind of graph. Dropout and weight decay of the blocks (Minesweeper: the learning rate; consistency:
+         also its weight) are chosen for each method by its score on validation nodes, at 2 layers for 2 and 4, at 8
+         from 8 on, with a seed of its own (``--tune``).
 
 Read with care: the validation nodes of the public splits are 500 labels, more than are trained on. The tissue's test
 spots lie between training spots, which favours smoothing.
@@ -98,7 +98,6 @@ class Recipe:
 
 
 HOMOPHILOUS = Recipe()
-CONSISTENCY = {"consistency": 2.0, "epochs": 300}
 PUZZLE = replace(HOMOPHILOUS, lr=0.01, weight_decay=0.0, block_weight_decay=0.0, dropout=0.2, every=10, score="auroc")
 OMICS = replace(HOMOPHILOUS, lr=0.01, epochs=300, cosine=False, score="macro_f1")
 # from little to so much that a block is left with what it does without weights
@@ -107,7 +106,8 @@ STRENGTHS = tuple(
     for dropout, decay in ((0.3, 5e-4), (0.6, 5e-4), (0.6, 1e-2), (0.6, 1.0))
 )
 RATES = ({"lr": 0.01}, {"lr": 0.03})
-CHOSEN = ("lr", "dropout", "block_weight_decay")
+WEIGHTS = ({"consistency": 1.0}, {"consistency": 2.0})  # for that track, with each strength but the least
+CHOSEN = ("lr", "dropout", "block_weight_decay", "consistency")
 
 
 @dataclass(frozen=True)
@@ -270,7 +270,7 @@ def train(
 
 def recipe_of(case: Case, track: str, method: str, num_layers: int, tuning: Sequence[dict]) -> Recipe:
     """The case's recipe with what was best on validation nodes, as far as that was tried."""
-    recipe = replace(case.recipe, **(CONSISTENCY if track == "consistency" else {}))
+    recipe = replace(case.recipe, consistency=1.0, epochs=300) if track == "consistency" else case.recipe
     tried = [
         record
         for record in tuning
@@ -345,6 +345,13 @@ def jobs(case: Case) -> list[dict]:
     ]
 
 
+def grid(case: Case, track: str) -> list[dict[str, float]]:
+    """What is tried."""
+    if track != "consistency":
+        return [*case.grid]
+    return [strength | weight for strength, weight in itertools.product(case.grid[1:], WEIGHTS)]
+
+
 def tuning_jobs(case: Case) -> list[dict]:
     """The grid for each method."""
     names = {"dataset": case.dataset, "seed": TUNING_SEED}
@@ -353,7 +360,7 @@ def tuning_jobs(case: Case) -> list[dict]:
         for depth in TUNING_DEPTHS
         for track in case.tracks
         for method in ROWS[track]
-        for choice in case.grid
+        for choice in grid(case, track)
     ]
 
 
