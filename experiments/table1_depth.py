@@ -12,9 +12,9 @@ Scores:  of test nodes, at the epoch that is best on validation nodes (the least
          energy. ``gradient_first``, ``gradient_last``: length of the loss's gradient in a layer, median over epochs.
 Splits:  Cora and CiteSeer: the public one; Minesweeper: its ten. Blood progenitors and cortex: a tenth of each class
          to train, a tenth to validate, drawn by the seed.
-Settings: one recipe a kind of graph. Dropout and weight decay of the blocks (Minesweeper: the learning rate; consistency:
-         also its weight) are chosen for each method by its score on validation nodes, at 2 layers for 2 and 4, at 8
-         from 8 on, with a seed of its own (``--tune``).
+Settings: one recipe a kind of graph. Dropout and weight decay of the blocks (Minesweeper: the learning rate;
+         consistency: also its weight) are chosen for each method by its score on validation nodes, at 2 layers for 2
+         and 4, at 8 from 8 on, with a seed of its own (``--tune``).
 
 Read with care: the validation nodes of the public splits are 500 labels, more than are trained on. The tissue's test
 spots lie between training spots, which favours smoothing.
