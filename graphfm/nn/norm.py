@@ -15,7 +15,7 @@ class NodeNorm(nn.BatchNorm1d):
 
     A fixed shift removes nothing that tells two nodes apart, and no node's state depends on which others are computed
     with it. Batch norm as in arXiv 1502.03167, but a single training node, which has no spread, is treated as at
-    inference instead of refused. What is fixed should come from `calibrate`.
+    inference instead of refused. After training with dropout, `calibrate` measures what is fixed.
     """
 
     def forward(self, x: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
