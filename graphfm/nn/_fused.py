@@ -52,25 +52,23 @@ class VectorModel(models.PrimitiveModel):
 
 def _operator(symbol, instruction):
     class Template(AbstractTemplate):
-        def generic(self, args, kws):
-            if len(args) == 2 and isinstance(args[0], Vector) and args[0] == args[1]:
-                return signature(args[0], *args)
-            return None
+        key = symbol
 
-    infer_global(symbol)(Template)
+        def generic(self, args, kws):
+            alike = len(args) == 2 and args[0] == args[1]
+            return signature(args[0], *args) if alike and isinstance(args[0], Vector) else None
+
+    infer_global(symbol, types.Function(Template))
 
     @lower_builtin(symbol, Vector, Vector)
     def lower(context, builder, sig, args):
         return getattr(builder, instruction)(*args)
 
 
-for _symbol, _instruction in (
-    (operator.add, "fadd"),
-    (operator.sub, "fsub"),
-    (operator.mul, "fmul"),
-    (operator.truediv, "fdiv"),
-):
-    _operator(_symbol, _instruction)
+_operator(operator.add, "fadd")
+_operator(operator.sub, "fsub")
+_operator(operator.mul, "fmul")
+_operator(operator.truediv, "fdiv")
 
 
 def _pointer(context, builder, array, value, offset, to):
@@ -228,141 +226,147 @@ def exp(context, x):
     return x(x), code
 
 
+# The kernels are compiled for groups of `heads` heads of `dim` channels. Arrays are flat; a row has `width` channels,
+# one group after the other, and `slots` neighbours. Rows `start` to `stop` are written and no others. A kernel closes
+# over whole numbers alone: with anything else numba's cache would never find it again.
+
+
 @no_type_check
 @functools.cache
-def kernels(heads: int, dim: int):
-    """Kernels for groups of `heads` heads of `dim` channels: forward, then backward for destinations and for sources.
-
-    Arrays are flat. A node has `width` channels and ``width // dim`` heads, whatever the size of a group. Each kernel
-    writes the rows from `start` to `stop` and no others.
-    """
+def forward_kernel(heads: int, dim: int):
+    """The output, and of each softmax the largest score and the sum: `stats`, ``[n, 2, all heads]``."""
     lanes = heads * dim
-    compiled = functools.partial(njit, nogil=True, cache=_can_cache())
 
-    @compiled
+    @njit(nogil=True, cache=_can_cache())
     def forward(start, stop, width, slots, q, k, v, table, bias, mask, out, stats):
-        """Output, and of each softmax the largest score and the sum (`stats`, twice the number of heads a row)."""
-        total_heads, last, biased = width // dim, len(table) - 1, len(bias) > 0
+        all_heads, last, biased = width // dim, len(table) - 1, len(bias) > 0
         score = np.empty(slots * heads, out.dtype)
         for i in range(start, stop):
-            for head in range(0, total_heads, heads):
-                channel = head * dim
+            for head in range(0, all_heads, heads):
+                channel, edges, top = head * dim, 0, splat(out, -np.inf, heads)
                 query = load(q, i * width + channel, lanes)
-                top = splat(out, -np.inf, heads)
-                edges = 0
                 for j in range(slots):
                     e = i * slots + j
                     prefetch(k, table[min(e + AHEAD, last)] * width + channel, lanes)
                     prefetch(v, table[e] * width + channel, lanes)
                     if mask[e]:
-                        edges += 1
                         s = head_sum(query * load(k, table[e] * width + channel, lanes), heads)
                         if biased:
-                            s = s + load(bias, e * total_heads + head, heads)
-                        store(score, j * heads, s)
+                            s = s + load(bias, e * all_heads + head, heads)
+                        store(score, edges * heads, s)
                         top = maximum(top, s)
-                total, mean = splat(out, 0.0, heads), splat(out, 0.0, lanes)
-                for j in range(slots):
-                    e = i * slots + j
+                        edges += 1
+                total, mean, edges = splat(out, 0.0, heads), splat(out, 0.0, lanes), 0
+                for e in range(i * slots, (i + 1) * slots):
                     if mask[e]:
-                        p = exp(load(score, j * heads, heads) - top)
+                        p = exp(load(score, edges * heads, heads) - top)
                         total = total + p
                         mean = fma(spread(p, dim), load(v, table[e] * width + channel, lanes), mean)
+                        edges += 1
                 if edges:
                     mean = mean * spread(splat(out, 1.0, heads) / total, dim)
                 store(out, i * width + channel, mean)
-                store(stats, 2 * i * total_heads + head, top)
-                store(stats, (2 * i + 1) * total_heads + head, total)
+                store(stats, 2 * i * all_heads + head, top)
+                store(stats, (2 * i + 1) * all_heads + head, total)
 
-    @compiled
+    return forward
+
+
+@no_type_check
+@functools.cache
+def destination_kernel(heads: int, dim: int):
+    """Each edge's share in the softmax (`weight`), the gradient of its score (`slope`), and the gradient of `q`."""
+    lanes = heads * dim
+
+    @njit(nogil=True, cache=_can_cache())
     def destinations(start, stop, width, slots, q, k, v, table, bias, mask, stats, grad, weight, slope, dq):
-        """Each edge's softmax `weight` and the gradient of its score (`slope`), and the gradient of `q`."""
-        total_heads, last, biased = width // dim, len(table) - 1, len(bias) > 0
+        all_heads, last, biased = width // dim, len(table) - 1, len(bias) > 0
         for i in range(start, stop):
-            for head in range(0, total_heads, heads):
-                channel = head * dim
+            for head in range(0, all_heads, heads):
+                channel, mean, total = head * dim, splat(dq, 0.0, heads), splat(dq, 0.0, lanes)
                 query, up = load(q, i * width + channel, lanes), load(grad, i * width + channel, lanes)
-                top = load(stats, 2 * i * total_heads + head, heads)
-                share = splat(dq, 1.0, heads) / load(stats, (2 * i + 1) * total_heads + head, heads)
-                mean = splat(dq, 0.0, heads)
-                for j in range(slots):
-                    e = i * slots + j
+                top = load(stats, 2 * i * all_heads + head, heads)
+                share = splat(dq, 1.0, heads) / load(stats, (2 * i + 1) * all_heads + head, heads)
+                for e in range(i * slots, (i + 1) * slots):
                     prefetch(k, table[min(e + AHEAD, last)] * width + channel, lanes)
                     prefetch(v, table[min(e + AHEAD, last)] * width + channel, lanes)
                     if mask[e]:
                         s = head_sum(query * load(k, table[e] * width + channel, lanes), heads)
                         if biased:
-                            s = s + load(bias, e * total_heads + head, heads)
+                            s = s + load(bias, e * all_heads + head, heads)
                         p = exp(s - top) * share
                         t = head_sum(up * load(v, table[e] * width + channel, lanes), heads)
                         mean = fma(p, t, mean)
-                        store(weight, e * total_heads + head, p)
-                        store(slope, e * total_heads + head, t)
-                total = splat(dq, 0.0, lanes)
-                for j in range(slots):
-                    e = i * slots + j
-                    at = e * total_heads + head
+                        store(weight, e * all_heads + head, p)
+                        store(slope, e * all_heads + head, t)
+                for e in range(i * slots, (i + 1) * slots):
+                    at, s = e * all_heads + head, splat(dq, 0.0, heads)
                     if mask[e]:
                         s = load(weight, at, heads) * (load(slope, at, heads) - mean)
-                        store(slope, at, s)
                         total = fma(spread(s, dim), load(k, table[e] * width + channel, lanes), total)
-                    else:
-                        store(slope, at, splat(dq, 0.0, heads))
+                    store(slope, at, s)
                 store(dq, i * width + channel, total)
 
-    @compiled
-    def sources(start, stop, width, slots, q, grad, pointer, edge, weight, slope, dk, dv):
-        """Gradients of keys and values, each row summed over the edges out of it, in their order."""
-        total_heads, last = width // dim, len(edge) - 1
-        for j in range(start, stop):
-            for head in range(0, total_heads, heads):
-                channel = head * dim
-                key, value = splat(dk, 0.0, lanes), splat(dk, 0.0, lanes)
-                for at in range(pointer[j], pointer[j + 1]):
-                    e = edge[min(at + AHEAD, last)]
-                    i = e // slots
-                    prefetch(q, i * width + channel, lanes)
-                    prefetch(grad, i * width + channel, lanes)
-                    prefetch(slope, e * total_heads + head, heads)
-                    prefetch(weight, e * total_heads + head, heads)
-                    e = edge[at]
-                    i = e // slots
-                    s, p = load(slope, e * total_heads + head, heads), load(weight, e * total_heads + head, heads)
-                    key = fma(spread(s, dim), load(q, i * width + channel, lanes), key)
-                    value = fma(spread(p, dim), load(grad, i * width + channel, lanes), value)
-                store(dk, j * width + channel, key)
-                store(dv, j * width + channel, value)
-
-    return forward, destinations, sources
+    return destinations
 
 
 @no_type_check
 @functools.cache
-def edges_by_source():
-    """A kernel that sorts edges by their source and keeps their order otherwise (counting sort)."""
+def source_kernel(heads: int, dim: int):
+    """The gradients of `k` and `v`: each row is summed over the edges that leave it, in their order."""
+    lanes = heads * dim
 
     @njit(nogil=True, cache=_can_cache())
-    def sort(table, mask, pointer, edge):
-        """Fill `pointer` (zeros before; one more than sources) and `edge`, the numbers of the edges of each source."""
+    def sources(start, stop, width, slots, q, grad, pointer, edge, weight, slope, dk, dv):
+        all_heads, last = width // dim, len(edge) - 1
+        for j in range(start, stop):
+            for head in range(0, all_heads, heads):
+                channel, key, value = head * dim, splat(dk, 0.0, lanes), splat(dv, 0.0, lanes)
+                for at in range(pointer[j], pointer[j + 1]):
+                    e = edge[min(at + AHEAD, last)]
+                    prefetch(q, e // slots * width + channel, lanes)
+                    prefetch(grad, e // slots * width + channel, lanes)
+                    prefetch(slope, e * all_heads + head, heads)
+                    prefetch(weight, e * all_heads + head, heads)
+                    e = edge[at]
+                    row, one = e // slots * width + channel, e * all_heads + head
+                    key = fma(spread(load(slope, one, heads), dim), load(q, row, lanes), key)
+                    value = fma(spread(load(weight, one, heads), dim), load(grad, row, lanes), value)
+                store(dk, j * width + channel, key)
+                store(dv, j * width + channel, value)
+
+    return sources
+
+
+@no_type_check
+@functools.cache
+def edge_sort():
+    """The edges of each source in their order (counting sort): their numbers, and where each source's begin."""
+
+    @njit(nogil=True, cache=_can_cache())
+    def sort(table, mask, sources):
+        pointer = np.zeros(sources + 1, np.int64)
         for e in range(len(table)):
             if mask[e]:
                 pointer[table[e] + 1] += 1
-        for j in range(1, len(pointer)):
-            pointer[j] += pointer[j - 1]
-        place = pointer[:-1].copy()
+        for j in range(sources):
+            pointer[j + 1] += pointer[j]
+        place, edge = pointer.copy(), np.empty(pointer[sources], np.int64)
         for e in range(len(table)):
             if mask[e]:
                 edge[place[table[e]]] = e
                 place[table[e]] += 1
+        return pointer, edge
 
     return sort
 
 
 @no_type_check
-def _can_cache() -> bool:
-    """Whether numba finds a folder that it may write to; it raises an error otherwise."""
+@functools.cache
+def _can_cache():
+    """Whether numba finds a folder that it may write to: without one, asking for its cache is an error."""
     try:
-        njit(cache=True)(_can_cache)
+        njit(cache=True)(lambda: None)
     except RuntimeError:
         return False
     return True

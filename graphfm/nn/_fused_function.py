@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from graphfm.nn._fused import edges_by_source, kernels
+from graphfm.nn._fused import destination_kernel, edge_sort, forward_kernel, source_kernel
 
 GROUP_BYTES = 1024
 """Size of the largest vector; beyond it, registers and compile time run out."""
@@ -41,30 +41,29 @@ class FusedAttention(torch.autograd.Function):
         if mask is None:
             mask = torch.ones(table.shape, dtype=torch.bool)
         out, stats = q.new_empty(q.shape), q.new_empty(n, 2, heads)
-        ctx.kernels = kernels(_head_group(heads, dim, q.element_size()), dim)
-        ctx.sizes, ctx.storage = (heads * dim, table.shape[1]), storage
+        ctx.group, ctx.sizes = (_head_group(heads, dim, q.element_size()), dim), (heads * dim, table.shape[1])
+        ctx.storage = storage
         q, k, v = (x if storage is None else x.to(storage) for x in (q, k, v))
         ctx.save_for_backward(q, k, v, table, bias, mask, stats)
-        _run(ctx.kernels[0], n, *ctx.sizes, *map(_flat, (q, k, v, table, _given(bias, stats), mask, out, stats)))
+        arrays = map(_flat, (q, k, v, table, _given(bias, stats), mask, out, stats))
+        _run(forward_kernel(*ctx.group), n, *ctx.sizes, *arrays)
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v, table, bias, mask, stats = ctx.saved_tensors
-        _, destinations, sources = ctx.kernels
         need_q, need_k, need_v, need_bias, *_ = ctx.needs_input_grad
         # of each edge and head: its share, and the gradient of its score
         weight, slope = (stats.new_empty(*table.shape, stats.shape[-1]) for _ in range(2))
         dq, dk, dv = (stats.new_empty(x.shape) for x in (q, k, v))
         grad = grad if ctx.storage is None else grad.to(ctx.storage)
         arrays = map(_flat, (q, k, v, table, _given(bias, stats), mask, stats, grad, weight, slope, dq))
-        _run(destinations, len(q), *ctx.sizes, *arrays)
+        _run(destination_kernel(*ctx.group), len(q), *ctx.sizes, *arrays)
         if need_k or need_v:
-            pointer, edge = np.zeros(len(k) + 1, np.int64), np.empty(table.numel(), np.int64)
-            edges_by_source()(_flat(table), _flat(mask), pointer, edge)
-            arrays = (_flat(q), _flat(grad), pointer, edge, *map(_flat, (weight, slope, dk, dv)))
-            _run(sources, len(k), *ctx.sizes, *arrays)
+            order = edge_sort()(_flat(table), _flat(mask), len(k))
+            arrays = (_flat(q), _flat(grad), *order, *map(_flat, (weight, slope, dk, dv)))
+            _run(source_kernel(*ctx.group), len(k), *ctx.sizes, *arrays)
         needed = zip((dq, dk, dv, slope), (need_q, need_k, need_v, need_bias), strict=True)
         return *(gradient if need else None for gradient, need in needed), None, None, None
 
