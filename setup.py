@@ -45,7 +45,6 @@ setup(
         "jinja2>=3.1",
         "matplotlib>=3.8",
         "networkx>=3.2",
-        # llvmlite of 0.61 on builds vectors beside opaque pointers
         "numba>=0.61",
         "numpy>=1.26",
         "pandas>=2.1,<3",

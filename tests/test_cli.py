@@ -140,6 +140,7 @@ def test_files_of_one_name(run, tmp_path):
 
 
 def test_info(run, weights, tmp_path, monkeypatch):
+    monkeypatch.delenv("GRAPHFM_ATTENTION", raising=False)
     code, text, _ = run("info")
     assert code == 0
     lines = dict(line.split(":", 1) for line in text.splitlines())

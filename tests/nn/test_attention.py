@@ -17,6 +17,11 @@ BACKENDS = pytest.mark.parametrize("backend", ["torch", "numba"])
 SHAPES = [(1, 4), (2, 8), (3, 16), (4, 32), (8, 4), (8, 16), (16, 32), (2, 1)]
 
 
+@pytest.fixture(autouse=True)
+def _no_choice_from_outside(monkeypatch):
+    monkeypatch.delenv(attention.VARIABLE, raising=False)
+
+
 def slow(q, k, v, table, bias, mask):
     out = np.zeros((q.shape[0], q.shape[1], v.shape[2]))
     for i in range(q.shape[0]):
@@ -272,7 +277,6 @@ def test_unsuited_sizes_fall_back_or_raise():
 
 
 def test_the_environment_chooses(monkeypatch):
-    monkeypatch.delenv(attention.VARIABLE, raising=False)
     assert attention_backend("cpu", torch.float32, 8) == "numba"
     assert attention_backend("cpu", torch.float32, 12) == attention_backend("cuda", torch.float32, 8) == "torch"
     arguments = problem(0, dk=3, dv=3)
@@ -288,7 +292,6 @@ def test_the_environment_chooses(monkeypatch):
 
 
 def test_without_numba(monkeypatch):
-    monkeypatch.delenv(attention.VARIABLE, raising=False)
     monkeypatch.setitem(sys.modules, "numba", None)
     attention._numba_fails.cache_clear()
     try:
