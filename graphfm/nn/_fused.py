@@ -128,6 +128,7 @@ def prefetch(context, array, offset, lanes):
 
     def code(context, builder, sig, args):
         number = ir.IntType(32)
+        # to read, into the second level (a tenth faster than into the first), data
         hint = [ir.Constant(number, x) for x in (0, 2, 1)]
         for lane in range(0, lanes.literal_value, 64 // size):
             offset = builder.add(args[1], ir.Constant(args[1].type, lane))
@@ -145,8 +146,8 @@ def splat(context, array, value, lanes):
 
     def code(context, builder, sig, args):
         number = args[1] if vector.bits == 64 else builder.fptrunc(args[1], ir.FloatType())
-        zero = ir.Constant(vector.llvm, ir.Undefined)
-        first = builder.insert_element(zero, number, ir.Constant(ir.IntType(32), 0))
+        empty = ir.Constant(vector.llvm, ir.Undefined)
+        first = builder.insert_element(empty, number, ir.Constant(ir.IntType(32), 0))
         return _shuffle(builder, first, [0] * vector.lanes)
 
     return vector(array, types.float64, lanes), code
