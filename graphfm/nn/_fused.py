@@ -201,7 +201,7 @@ def maximum(context, a, b):
 
 @intrinsic(prefer_literal=True)
 def exp(context, x):
-    r"""Exponential of numbers up to about zero, to :math:`10^{-7}` (:math:`10^{-15}` in 64 bits); NaN stays NaN.
+    r"""Exponential of numbers up to about zero, to :math:`10^{-7}` (:math:`10^{-13}` in 64 bits); NaN stays NaN.
 
     With :math:`x = n \ln 2 + r` it is :math:`2^n` times the Taylor polynomial at :math:`r`, \|r\| <= 0.35.
     """
