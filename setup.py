@@ -45,6 +45,7 @@ setup(
         "jinja2>=3.1",
         "matplotlib>=3.8",
         "networkx>=3.2",
+        "numba>=0.61",
         "numpy>=1.26",
         "pandas>=2.1,<3",
         "pooch>=1.8",

@@ -26,8 +26,10 @@ def demo(out: Path = Path("demo"), *, steps: int = 300) -> None:
         out: Folder for the report and the trained weights.
         steps: Steps of pre-training; 300 take about a minute on two cores.
     """
+    from graphfm.allocator import keep_freed_memory
     from graphfm.report import demo as run
 
+    keep_freed_memory()
     print(f"Report: {run(out, steps=steps)}")
 
 
@@ -65,6 +67,7 @@ def pretrain(
         device: "cpu", or "cuda" for a GPU.
     """
     from graphfm import GraphFM, io, tl
+    from graphfm.allocator import keep_freed_memory
     from graphfm.train import TrainConfig
 
     if not data:
@@ -72,6 +75,7 @@ def pretrain(
     names = [path.stem for path in data]
     if len(set(names)) < len(names):
         raise ValueError(f"data: files need different names, got {names}")
+    keep_freed_memory()
     model = None if start_from == "new" else GraphFM.from_pretrained(None if start_from == "shipped" else start_from)
     tl.pretrain(
         {path.stem: io.read(path) for path in data},
@@ -123,11 +127,13 @@ def embed(
     """
     from graphfm import GraphFM, io, tl
     from graphfm._checks import check_device, check_key_added, check_tile_size
+    from graphfm.allocator import keep_freed_memory
 
     _check_out(data, out)
     check_key_added(key_added)
     check_tile_size(tile_size)
     check_device(device)
+    keep_freed_memory()
     network = GraphFM.from_pretrained(model)
     adata = io.read(data)
     tl.build_graphs(adata, relations=relations or None, library_key=library_key, layer=layer, kind=kind)

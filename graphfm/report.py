@@ -126,10 +126,12 @@ def describe(path: str | Path | None = None) -> str:
     import graphfm
     from graphfm.genes import vocabulary
     from graphfm.models.checkpoint import commit, model_metadata
+    from graphfm.nn import attention_backend
 
     metadata = model_metadata(path)
     config = json.loads(metadata.get("config", "{}"))
     training = json.loads(metadata.get("training", "{}"))
+    backend = attention_backend("cpu", torch.float32, config.get("dim", 64) // config.get("heads", 8))
     names = ", ".join(f"{name} ({n} cells)" for name, n, *_ in training.get("data", [])) or "not said"
     packages = ("torch", "torch-geometric", "anndata", "scanpy", "squidpy", "numpy")
     lines = {
@@ -137,7 +139,7 @@ def describe(path: str | Path | None = None) -> str:
         "packages": ", ".join(f"{name} {version(name)}" for name in packages),
         "machine": f"Python {platform.python_version()}, {platform.machine()}, {os.cpu_count()} CPUs, "
         f"{torch.get_num_threads()} threads, CUDA {'yes' if torch.cuda.is_available() else 'no'}",
-        "attention": "torch (padded gather)",
+        "attention": {"torch": "torch (padded gather)", "numba": "numba (fused kernel)"}[backend],
         "vocabulary": f"{vocabulary().version}, {len(vocabulary())} genes",
         "weights": str(path or "shipped with the package"),
         "config": ", ".join(f"{k}={v}" for k, v in config.items()),

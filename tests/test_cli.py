@@ -29,6 +29,8 @@ def run(monkeypatch, capsys):
     def command(*arguments):
         monkeypatch.setattr("sys.argv", ["graphfm", *map(str, arguments)])
         monkeypatch.setenv("COLUMNS", "80")
+        # for the rest of the tests' process it would stay
+        monkeypatch.setattr("graphfm.allocator.keep_freed_memory", lambda: False)
         try:
             main()
             code = 0
@@ -137,12 +139,16 @@ def test_files_of_one_name(run, tmp_path):
 # info
 
 
-def test_info(run, weights, tmp_path):
+def test_info(run, weights, tmp_path, monkeypatch):
+    monkeypatch.delenv("GRAPHFM_ATTENTION", raising=False)
     code, text, _ = run("info")
     assert code == 0
     lines = dict(line.split(":", 1) for line in text.splitlines())
     assert graphfm.__version__ in lines["graphfm"] and f"torch {torch.__version__}" in lines["packages"]
     assert "dim=64" in lines["config"] and "cells" in lines["trained on"]
+    assert lines["attention"].split() == ["numba", "(fused", "kernel)"]
+    monkeypatch.setenv("GRAPHFM_ATTENTION", "torch")
+    assert "torch (padded gather)" in run("info")[1]
     assert "dim=32" in run("info", weights)[1]
     weights.with_name("cut.safetensors").write_bytes(weights.read_bytes()[:-9])
     for path, text in ((weights.with_name("cut.safetensors"), "no complete"), (tmp_path / "none", "no checkpoint")):

@@ -1,6 +1,6 @@
 """Building blocks of the trunk: pure torch, no AnnData."""
 
-from graphfm.nn.attention import neighbor_attention
+from graphfm.nn.attention import attention_backend, neighbor_attention
 from graphfm.nn.block import GraphBlock, Readout
 from graphfm.nn.heads import NegativeBinomialHead
 from graphfm.nn.neighborhood import RELATIONS, Neighborhood
@@ -16,6 +16,7 @@ __all__ = [
     "Neighborhood",
     "NodeNorm",
     "Readout",
+    "attention_backend",
     "calibrate",
     "neighbor_attention",
 ]
