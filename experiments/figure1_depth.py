@@ -61,7 +61,8 @@ def draw(records: Sequence[dict], profiles: Sequence[dict]) -> Figure:
 
     summary = table1.summarize(records)
     summary = summary[~summary.index.get_level_values("method").isin(table1.CONTROLS)]
-    known = {key[:2] for key in summary.index}
+    depths = summary.reset_index().groupby(["dataset", "setting"])["num_layers"].nunique()
+    known = set(depths[depths > 1].index)  # one depth is no curve
     panels = [(c, t) for c in (*table1.CASES, table1.SMOKE) for t in c.tracks if (c.dataset, t) in known]
     layers = pd.DataFrame(profiles)
     shown = [d for d in PROFILED if len(layers) and d in set(layers["dataset"])][:2]
@@ -82,9 +83,9 @@ def draw(records: Sequence[dict], profiles: Sequence[dict]) -> Figure:
         part = part.drop_duplicates(["method", "layer"], keep="last").replace({np.nan: None})
         lines = {STYLES[m][0]: part[part["method"] == m].to_dict("records") for m in STYLES if m in set(part["method"])}
         pl.depth_profile(ax, lines, metric, log=metric == "gradient_norm")
-        colors = {label: color for label, color, _ in STYLES.values()}
+        styles = {label: {"color": color, "marker": marker} for label, color, marker in STYLES.values()}
         for line in ax.get_lines():
-            line.set(color=colors[line.get_label()], markersize=4)
+            line.set(**styles[line.get_label()], markersize=4)
         ax.get_legend().remove()
         ax.set_title(f"{table1.TITLES.get(dataset, dataset)},\n{table1.MAX_DEPTH} layers one by one")
         if metric == "gradient_norm":
