@@ -105,9 +105,10 @@ STRENGTHS = tuple(
     {"dropout": dropout, "block_weight_decay": decay}
     for dropout, decay in ((0.3, 5e-4), (0.6, 5e-4), (0.6, 1e-2), (0.6, 1.0))
 )
-SCARCE = ({"lr": 0.01} | STRENGTHS[0], {"lr": 0.01} | STRENGTHS[1], *({"lr": 0.03} | s for s in STRENGTHS[1:]))
+FAST = tuple({"lr": 0.03} | strength for strength in STRENGTHS[1:])
+SCARCE = (*({"lr": 0.01} | strength for strength in STRENGTHS[:2]), *FAST)
+AGREEING = tuple(choice | {"consistency": weight} for choice in FAST for weight in (1.0, 2.0))  # for that track
 RATES = ({"lr": 0.01}, {"lr": 0.03})
-WEIGHTS = ({"consistency": 1.0}, {"consistency": 2.0})  # for that track, with the higher learning rate
 CHOSEN = ("lr", "dropout", "block_weight_decay", "consistency")
 
 
@@ -150,7 +151,7 @@ class Problem:
 def sparse_rows(x: Tensor) -> SparseRows:
     """Features that are mostly zero."""
     row, column = x.nonzero(as_tuple=True)
-    return SparseRows(F.pad(torch.bincount(row, minlength=len(x)).cumsum(0), (1, 0)), column, x[row, column])
+    return SparseRows.from_entries(row, column, x[row, column], tuple(x.shape))
 
 
 @cache
@@ -345,13 +346,6 @@ def jobs(case: Case) -> list[dict]:
     ]
 
 
-def grid(case: Case, track: str) -> list[dict[str, float]]:
-    """What is tried."""
-    if track != "consistency":
-        return [*case.grid]
-    return [strength | weight for strength, weight in itertools.product(case.grid[2:], WEIGHTS)]
-
-
 def tuning_jobs(case: Case) -> list[dict]:
     """The grid for each method: three seeds where a run takes seconds, else one; none that the table has."""
     return [
@@ -359,7 +353,7 @@ def tuning_jobs(case: Case) -> list[dict]:
         for depth in TUNING_DEPTHS
         for track in case.tracks
         for method in ROWS[track]
-        for choice in grid(case, track)
+        for choice in (AGREEING if track == "consistency" else case.grid)
         for seed in ((100, 101, 102) if depth < 8 and track == "supervised" else (100,))
     ]
 

@@ -84,9 +84,7 @@ class NodeGraph:
         return NodeGraph(edge_index, self.weight[kept], self.num_nodes)
 
     def _matrix(self, edge_index: Tensor, values: Tensor) -> SparseRows:
-        (row, col), order = edge_index, torch.argsort(edge_index[0] * self.num_nodes + edge_index[1])
-        pointer = F.pad(torch.bincount(row, minlength=self.num_nodes).cumsum(0), (1, 0))
-        return SparseRows(pointer, col[order], values[order], symmetric=True)
+        return SparseRows.from_entries(*edge_index, values, (self.num_nodes,) * 2, symmetric=True)
 
 
 def sparse_linear(x: SparseRows, linear: nn.Linear, dropout: nn.Module) -> Float[Tensor, "n d"]:

@@ -57,6 +57,15 @@ class SparseRows:
     weight: Float[Tensor, "e"]
     symmetric: bool = False
 
+    @classmethod
+    def from_entries(
+        cls, row: Tensor, column: Tensor, weight: Tensor, size: tuple[int, int], *, symmetric: bool = False
+    ) -> "SparseRows":
+        """Sort entries ``[e]`` by row, then by column; rows beyond `size` are added where they have an entry."""
+        order = torch.argsort(row * size[1] + column, stable=True)
+        pointer = F.pad(torch.bincount(row, minlength=size[0]).cumsum(0), (1, 0))
+        return cls(pointer, column[order], weight[order], symmetric)
+
     def __matmul__(self, h: Float[Tensor, "s d"]) -> Float[Tensor, "n d"]:
         return _Product.apply(h, self)
 
@@ -84,10 +93,9 @@ class SparseRows:
         """Its rows are this one's columns, as far as the last that has an entry."""
         if self.symmetric:
             return self
-        rows = torch.arange(len(self.pointer) - 1, device=self.column.device)
-        row = torch.repeat_interleave(rows, self.pointer.diff())
-        order = torch.argsort(self.column, stable=True)
-        return SparseRows(F.pad(torch.bincount(self.column).cumsum(0), (1, 0)), row[order], self.weight[order])
+        num_rows = len(self.pointer) - 1
+        row = torch.repeat_interleave(torch.arange(num_rows, device=self.column.device), self.pointer.diff())
+        return SparseRows.from_entries(self.column, row, self.weight, (0, num_rows))
 
 
 @runtime_checkable

@@ -43,7 +43,8 @@ def calibrate(module: nn.Module, passes: Iterable[Callable[[], object]]) -> None
     norms = [m for m in module.modules() if isinstance(m, nn.BatchNorm1d) and m.track_running_stats]
     if not norms:
         return
-    before = [(m, m.training) for m in module.modules()], [norm.momentum for norm in norms]
+    modes = [(part, part.training) for part in module.modules()]
+    momenta = [norm.momentum for norm in norms]
     module.eval()
     for norm in norms:
         norm.reset_running_stats()
@@ -53,7 +54,7 @@ def calibrate(module: nn.Module, passes: Iterable[Callable[[], object]]) -> None
         for compute in passes:
             compute()
     finally:
-        for part, training in before[0]:
+        for part, training in modes:
             part.training = training
-        for norm, momentum in zip(norms, before[1], strict=True):
+        for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
