@@ -78,7 +78,7 @@ def pretrain(
     keep_freed_memory()
     model = None if start_from == "new" else GraphFM.from_pretrained(None if start_from == "shipped" else start_from)
     tl.pretrain(
-        {path.stem: io.read(path) for path in data},
+        {path.stem: io.read(path, lazy=True) for path in data},
         out,
         model=model,
         size=size,
@@ -135,7 +135,7 @@ def embed(
     check_device(device)
     keep_freed_memory()
     network = GraphFM.from_pretrained(model)
-    adata = io.read(data)
+    adata = io.read(data, lazy=True)
     tl.build_graphs(adata, relations=relations or None, library_key=library_key, layer=layer, kind=kind)
     tl.embed(
         adata,
@@ -148,7 +148,7 @@ def embed(
         tile_size=tile_size,
         device=device,
     )
-    io.write(adata, out)
+    io.annotate(data, adata, out)
     print(f"obsm[{key_added!r}] {adata.obsm[key_added].shape} in {out}")
 
 

@@ -1,17 +1,19 @@
 """Tools: from AnnData to AnnData with a trained model."""
 
 import logging
-from collections.abc import Mapping
+import shutil
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Literal
 
 import torch
 from anndata import AnnData
+from torch import Tensor
 from tqdm import tqdm
 
 from graphfm import _keys, io
 from graphfm._checks import check_device, check_key_added, check_tile_size, make_folder
-from graphfm.io.files import writable
+from graphfm.io.files import is_lazy, writable
 from graphfm.models.graphfm import GraphFM, GraphFMConfig
 from graphfm.models.inputs import CellGraph
 
@@ -96,10 +98,11 @@ def embed(
     if relations is None and not relations_of(adata):
         logger.info("no cell graph in adata.obsp: building one with graphfm.pp.knn_graph(adata)")
         build_graphs(adata, relations=("knn",), layer=layer, kind=kind)
-    cells = cell_graph(adata, relations=relations, layer=layer, kind=kind, organism=organism)
-    for states in layer_states(model, cells, tile_size=tile_size, device=device):
-        last = states
-    adata.obsm[key_added] = last.cpu().numpy()
+    cells = cell_graph(adata, relations=relations, layer=layer, kind=kind, organism=organism, with_expression=False)
+    order, states = _forward(model, cells, tile_size=tile_size, device=device)
+    for z, r in states:
+        last = z, r
+    adata.obsm[key_added] = model.readout(*last)[torch.argsort(order)].numpy(force=True)
     adata.uns[key_added] = {
         "relations": list(relations or relations_of(adata)),
         "layer": layer or "X",
@@ -127,14 +130,24 @@ def layer_states(model: GraphFM, cells: CellGraph, *, tile_size: int = 8192, dev
     ------
     Tensor: ``[n, dim]`` before the first block, ``[n, 2 dim]`` (carrier, reader) after each.
     """
-    from graphfm.data.tiles import locality_order, split_tiles
+    order, states = _forward(model, cells, tile_size=tile_size, device=device)
+    yield model.stem_cells(cells)
+    for z, r in states:
+        yield model.readout(z, r)[torch.argsort(order)]
+
+
+@torch.no_grad()
+def _forward(
+    model: GraphFM, cells: CellGraph, *, tile_size: int, device: str
+) -> tuple[Tensor, Iterator[tuple[Tensor, Tensor]]]:
+    """An order of the cells, and in it their carrier and reader after each layer."""
+    from graphfm.data.tiles import locality_order
 
     model = model.to(device).eval()
-    h0 = model.stem_cells(cells)
-    yield h0
-    tiles = [tile.to(device) for tile in split_tiles(locality_order(cells.neighborhood), tile_size)]
-    layers = model.layers(h0, cells.neighborhood.to(device), tiles)
-    yield from tqdm(layers, total=len(model.blocks), desc="layers", disable=None)
+    order = locality_order(cells.neighborhood).to(device)
+    neighborhood = cells.neighborhood.to(device).reorder(order)
+    layers = model.layers(model.stem_cells(cells)[order], neighborhood, tile_size=tile_size)
+    return order, tqdm(layers, total=len(model.blocks), desc="layers", disable=None)
 
 
 def build_graphs(
@@ -213,7 +226,8 @@ def pretrain(
     Parameters
     ----------
     data
-        AnnData with counts, by name. Missing graphs are built (`build_graphs`) and written to them.
+        AnnData with counts, by name. Missing graphs are built (`build_graphs`) and written to them. Of those whose
+        matrix is in a file (``graphfm.io.read(path, lazy=True)``, or backed), what is trained on stays in files too.
     out
         Folder of the run: training state, log, and at the end ``model.safetensors`` for `embed`. Started again
         with the same settings, a run that was broken off goes on where it was.
@@ -253,7 +267,6 @@ def pretrain(
     >>> graphfm.tl.embed(toy, model)
     """
     from graphfm import train
-    from graphfm.data.prepare import cell_graph
 
     if not isinstance(data, Mapping):
         raise TypeError(f"data must map names to AnnData, as {{'mine': adata}}, got {type(data).__name__}")
@@ -262,16 +275,32 @@ def pretrain(
         raise TypeError(f"config must be a graphfm.train.TrainConfig, got {type(config).__name__}")
     check_device(device)
     make_folder(Path(out))
+    expression = Path(out) / "expression"
+    try:
+        corpus = _corpus(data, expression, layer=layer, organism=organism, library_key=library_key)
+        return train.pretrain(model or new_model(size, seed=config.seed), corpus, out, config=config, device=device)
+    finally:
+        shutil.rmtree(expression, ignore_errors=True)
+
+
+def _corpus(
+    data: Mapping[str, AnnData], folder: Path, *, layer: str | None, organism: str, library_key: str | None
+) -> list[CellGraph]:
+    """Graphs and expression of each data set; the latter in `folder` for those whose matrix is in a file."""
+    from graphfm.data.prepare import cell_graph
+
     corpus = []
-    for name, adata in data.items():
+    for number, (name, adata) in enumerate(data.items()):
         try:
             adata = io.as_anndata(adata)
             build_graphs(adata, library_key=library_key, layer=layer)
-            corpus.append(cell_graph(adata, layer=layer, organism=organism, name=str(name)))
+            in_file = is_lazy(adata.X if layer is None else adata.layers.get(layer))
+            cache = folder / str(number) if in_file else None
+            corpus.append(cell_graph(adata, layer=layer, organism=organism, cache=cache, name=str(name)))
         except (KeyError, TypeError, ValueError) as error:
             kind = next(k for k in (KeyError, TypeError, ValueError) if isinstance(error, k))
             raise kind(f"data set {name!r}: {error.args[0] if error.args else error}") from error
-    return train.pretrain(model or new_model(size, seed=config.seed), corpus, out, config=config, device=device)
+    return corpus
 
 
 def new_model(size: Literal["tiny", "small", "base"] = "small", *, seed: int = 0) -> GraphFM:

@@ -64,15 +64,16 @@ def make_cells(num_cells: int = 120, num_genes: int = 40, components: int = 10, 
     expression = sp.csr_matrix(sp.diags((1e4 / totals).astype(np.float32)) @ counts).astype(np.float32)
     expression.data = np.log1p(expression.data)
     dense = expression.toarray()
-    _, singular, axes = np.linalg.svd(dense - dense.mean(0), full_matrices=False)
+    _, _, axes = np.linalg.svd(dense - dense.mean(0), full_matrices=False)
+    axes = axes[:components].T.astype(np.float32)
     return CellGraph(
+        scores=torch.from_numpy((dense - dense.mean(0)) @ axes),
         expression=expression,
         counts=counts,
         totals=torch.from_numpy(totals.astype(np.float32)),
         gene_rows=torch.arange(num_genes),
         gene_names=np.array([f"gene{i}" for i in range(num_genes)]),
-        loadings=torch.from_numpy(axes[:components].T.astype(np.float32)),
-        variance=float((singular[:components] ** 2).sum() / num_cells),
+        loadings=torch.from_numpy(axes),
         library=torch.zeros(num_cells),
         neighborhood=make_neighborhood(num_cells, 6, seed),
         vocabulary=VOCABULARY,

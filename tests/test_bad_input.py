@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from graphfm import io, pp, tl
 from graphfm.__main__ import main
 from graphfm.data.prepare import cell_neighborhood
+from graphfm.io.mapped import GrowingMatrix
 from graphfm.train import TrainConfig
 from tests.small import lively_model, make_toy
 
@@ -301,11 +302,17 @@ def test_full_disk(toy, tmp_path, weights, monkeypatch):
     def full(*arguments, **options):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(AnnData, "write_h5ad", full)
+    monkeypatch.setattr("graphfm.io.files.write_elem", full)
     said = command(monkeypatch, "embed", source, out, "--model", weights, "--relations", "knn")
     assert "No space left on device" in said and "out.h5ad" in said and out.read_text() == "what was there"
+    training = ("pretrain", source, "--out", tmp_path / "run", "--size", "tiny", "--steps", 1)
+    with monkeypatch.context() as files:
+        files.setattr(GrowingMatrix, "_files", staticmethod(lambda folder: (Path("/dev/full"),) * 2))
+        said = command(monkeypatch, *training)
+        assert "No space left on device" in said and "/dev/full" in said
+    assert not list((tmp_path / "run").iterdir())
     monkeypatch.setattr(Path, "write_bytes", full)
-    said = command(monkeypatch, "pretrain", source, "--out", tmp_path / "run", "--size", "tiny", "--steps", 1)
+    said = command(monkeypatch, *training)
     assert "No space left on device" in said and "training.safetensors" in said
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.h5ad", "run", "toy.h5ad"]
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["log.jsonl"]

@@ -122,7 +122,7 @@ def test_stack_on_demand(run, monkeypatch):
 
 
 def test_interruption_is_one_line(run, monkeypatch, tmp_path, weights):
-    def interrupt(path):
+    def interrupt(path, lazy):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("graphfm.io.read", interrupt)

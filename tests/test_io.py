@@ -13,6 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from graphfm import io
+from graphfm.io.files import is_lazy
+from graphfm.io.mapped import GrowingMatrix
 
 
 @pytest.fixture
@@ -258,6 +260,77 @@ def test_write_to_bad_places(matrix, tmp_path):
     locked.chmod(stat.S_IRUSR | stat.S_IXUSR)
     with pytest.raises(OSError, match="locked"):
         io.write(AnnData(matrix), locked / "a.h5ad")
+
+
+@pytest.fixture
+def full(matrix) -> AnnData:
+    """Something in every place of an AnnData."""
+    adata = AnnData(sp.csr_matrix(matrix), layers={"columns": sp.csc_matrix(matrix), "dense": matrix})
+    adata.raw = adata.copy()
+    adata.obs["kind"] = np.where(np.arange(len(matrix)) % 2, "odd", "even")
+    adata.obsp["graph"] = sp.csr_matrix((len(matrix),) * 2)
+    adata.uns["parameters"] = {"k": 3, "names": ["a", "b"]}
+    return adata
+
+
+@pytest.mark.parametrize("suffix", [".h5ad", ".zarr"])
+def test_lazy_reading_leaves_the_matrices_in_the_file(full, matrix, tmp_path, suffix, monkeypatch):
+    io.write(full, tmp_path / f"a{suffix}")
+    lazy = io.read(tmp_path / f"a{suffix}", lazy=True)
+    assert all(is_lazy(x) for x in (lazy.X, *lazy.layers.values())) and len(lazy.layers) == 2
+    assert lazy.obs["kind"].tolist() == full.obs["kind"].tolist() and lazy.uns["parameters"]["k"] == 3
+    monkeypatch.setattr("graphfm.io.matrix._CHUNK_VALUES", matrix.shape[1])
+    for layer in (None, *lazy.layers):
+        values, logged = zip(*io.row_chunks(lazy, layer=layer), strict=True)
+        assert len(values) > 1 or layer is None
+        assert np.array_equal(sp.vstack(values).toarray(), matrix)
+        assert np.array_equal(sp.vstack(logged).toarray(), io.expression(full).toarray())
+
+
+@pytest.mark.parametrize("source", [".h5ad", ".zarr"])
+@pytest.mark.parametrize("suffix", [".h5ad", ".zarr"])
+def test_annotate_changes_annotations_alone(full, matrix, tmp_path, source, suffix, monkeypatch):
+    io.write(full, tmp_path / f"a{source}")
+    lazy = io.read(tmp_path / f"a{source}", lazy=True)
+    lazy.obsm["X_new"], lazy.obs["score"] = np.ones((len(matrix), 2)), 1.0
+    del lazy.obsp["graph"]
+    out = tmp_path / f"b{suffix}"
+    for _ in range(2):
+        io.annotate(tmp_path / f"a{source}", lazy, out)
+    back = io.read(out)
+    assert np.array_equal(back.X.toarray(), matrix) and np.array_equal(back.raw.X.toarray(), matrix)
+    assert np.array_equal(back.layers["columns"].toarray(), matrix) and np.array_equal(back.layers["dense"], matrix)
+    assert back.obsm["X_new"].sum() == 2 * len(matrix) and list(back.obs) == ["kind", "score"]
+    assert "graph" not in back.obsp and list(back.uns["parameters"]["names"]) == ["a", "b"]
+    assert io.read(out, lazy=True).obs_names.tolist() == full.obs_names.tolist()
+
+    def broken(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("graphfm.io.files.write_elem", broken)
+    monkeypatch.setattr("graphfm.io.files.read", broken)
+    with pytest.raises(OSError, match="No space left"):
+        io.annotate(tmp_path / f"a{source}", lazy, out)
+    monkeypatch.undo()
+    assert io.read(out).obsm["X_new"].shape == (len(matrix), 2)
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted({f"a{source}", f"b{suffix}"})
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 1000), cut=st.integers(0, 30), density=st.sampled_from([0.0, 0.1, 0.9]))
+def test_a_matrix_in_files_is_the_matrix(tmp_path_factory, seed, cut, density):
+    whole = sp.random(30, 7, density=density, format="csr", dtype=np.float32, random_state=seed)
+    folder = tmp_path_factory.mktemp("matrix")
+    for place in (None, folder, folder):  # the second time over what is there
+        growing = GrowingMatrix(place)
+        for chunk in (whole[:cut], whole[cut:]):
+            growing.append(chunk)
+        result = growing.matrix()
+        assert np.array_equal(result.toarray(), whole.toarray())
+        rows = np.random.default_rng(seed).integers(30, size=12)
+        assert np.array_equal(result[rows].toarray(), whole[rows].toarray())
+        if place and result.nnz:  # scipy has not copied it into memory
+            assert all(isinstance(x, np.memmap) or isinstance(x.base, np.memmap) for x in (result.data, result.indices))
 
 
 def test_read_what_is_not_an_anndata(matrix, tmp_path):

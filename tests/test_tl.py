@@ -221,6 +221,31 @@ def test_views_and_backed_files(toy, tmp_path):
     assert (tmp_path / "a.h5ad").read_bytes() == content
 
 
+@pytest.mark.parametrize("suffix", [".h5ad", ".zarr"])
+def test_a_matrix_in_a_file_is_read_in_chunks_and_gives_the_same(suffix, tmp_path, monkeypatch):
+    from graphfm import io
+    from graphfm.train import TrainConfig
+
+    monkeypatch.setattr("graphfm.io.matrix._CHUNK_VALUES", 100)  # 40 cells
+    config = TrainConfig(steps=3, tile_size=8)
+    memory, path = make_toy(num_cells=90), tmp_path / f"a{suffix}"
+    io.write(memory, path)
+
+    def whole(*arguments, **options):
+        raise AssertionError("the whole matrix was read")
+
+    monkeypatch.setattr("anndata._core.sparse_dataset.BaseCompressedSparseDataset.to_memory", whole)
+    lazy = io.read(path, lazy=True)
+    states = []
+    for adata, out in ((lazy, "lazy"), (memory, "memory")):
+        tl.pretrain({"a/b": adata}, tmp_path / out, size="tiny", config=config, library_key="slide")
+        tl.embed(adata, tmp_path / out)
+        states.append(adata.obsm["X_graphfm"])
+    assert np.array_equal(*states)
+    assert np.array_equal(lazy.obsm["X_pca"], memory.obsm["X_pca"])
+    assert lazy.shape == (90, 40)
+
+
 def test_containers(toy):
     from mudata import MuData
     from spatialdata import SpatialData

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from typing import TYPE_CHECKING
 
 import scipy.sparse as sp
@@ -64,8 +63,8 @@ def hetero_neighborhood(data: HeteroData, *, max_degree: int = MAX_DEGREE) -> tu
     width = max(part.index.shape[1] for part in parts)
     pad = torch.nn.functional.pad
     columns = (
-        torch.cat([pad(getattr(part, field.name), (0, width - part.index.shape[1])) for part in parts])
-        for field in fields(Neighborhood)
+        torch.cat([pad(getattr(part, name), (0, width - part.index.shape[1])) for part in parts])
+        for name in ("index", "weight", "relation", "distance")
     )
     return Neighborhood(*columns), rows
 

@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import scipy.sparse as sp
@@ -10,6 +11,7 @@ from anndata import AnnData
 
 from graphfm import _keys, genes, io
 from graphfm.data.graph import NeighborTable, symmetric_normalize, table_from_csr
+from graphfm.io.mapped import GrowingMatrix
 from graphfm.models.inputs import CellGraph
 from graphfm.nn.heads import log_library_size
 from graphfm.nn.neighborhood import RELATIONS, Neighborhood
@@ -37,9 +39,13 @@ def cell_graph(
     kind: str = "counts",
     organism: str = "auto",
     all_genes: bool = False,
+    with_expression: bool = True,
+    cache: Path | None = None,
     name: str = "data",
 ) -> CellGraph:
     """Gather expression, genes and cell graphs of an AnnData for the trunk.
+
+    The matrix is read in chunks of cells, and never is in memory as a whole: `adata` may be backed by a file.
 
     Parameters
     ----------
@@ -54,6 +60,10 @@ def cell_graph(
         See `graphfm.genes.align_genes`.
     all_genes
         Keep genes without a loading too, in the order of `adata`: for graphs that have genes as nodes.
+    with_expression
+        False: without the expression itself, which pre-training and genes as nodes need; an embedding does not.
+    cache
+        Folder to keep that expression in, to be read where it is needed; None: in memory.
     name
         Of the data set, for logs.
 
@@ -65,21 +75,29 @@ def cell_graph(
         The expression is not what `kind` says, no gene varies or is known, or a relation is unknown.
     """
     check_relations(relations)
-    expression = io.expression(adata, layer=layer, kind=kind)
-    raw = io.counts(adata, layer=layer) if kind == "counts" else None
     _align(adata, organism=organism, layer=layer)
-    loadings, variance = _loadings(adata, expression)
+    loadings = _loadings(adata, layer=layer, kind=kind)
     kept = np.flatnonzero(np.abs(loadings).sum(axis=1) > 0) if not all_genes else np.arange(adata.n_vars)
-    totals = np.asarray((raw if raw is not None else expression).sum(axis=1)).ravel().astype(np.float32)
+    counts, expression = (GrowingMatrix(cache and cache / part) for part in ("counts", "expression"))
+    totals, scores = [], []
+    for values, logged in io.row_chunks(adata, layer=layer, kind=kind):
+        totals.append(np.asarray((values if kind == "counts" else logged).sum(axis=1)).ravel().astype(np.float32))
+        scores.append(logged @ loadings)
+        if with_expression:
+            expression.append(logged[:, kept])
+            if kind == "counts":
+                counts.append(values[:, kept])
+    totals, scores = torch.from_numpy(np.concatenate(totals)), np.concatenate(scores)
+    scores -= scores.mean(axis=0, dtype=np.float64).astype(np.float32)
     return CellGraph(
-        expression=expression[:, kept].tocsr(),
-        counts=None if raw is None else raw[:, kept].tocsr(),
-        totals=torch.from_numpy(totals),
+        scores=torch.from_numpy(scores),
+        expression=expression.matrix() if with_expression else None,
+        counts=counts.matrix() if with_expression and kind == "counts" else None,
+        totals=totals,
         gene_rows=torch.from_numpy(adata.var[_keys.GENE_ROW].to_numpy(dtype=np.int64)[kept]),
         gene_names=adata.var_names.to_numpy(dtype=str)[kept],
         loadings=torch.from_numpy(loadings[kept]),
-        variance=variance,
-        library=log_library_size(torch.from_numpy(totals)),
+        library=log_library_size(totals),
         neighborhood=cell_neighborhood(adata, relations=relations),
         vocabulary=genes.vocabulary().version,
         name=name,
@@ -190,14 +208,14 @@ def join_tables(tables: list[NeighborTable]) -> Neighborhood:
     return Neighborhood(*(torch.cat(columns, dim=1) for columns in zip(*parts, strict=True)))
 
 
-def _loadings(adata: AnnData, expression: sp.csr_matrix) -> tuple[np.ndarray, float]:
-    """Principal axes, and the variance along them."""
+def _loadings(adata: AnnData, *, layer: str | None, kind: str) -> np.ndarray:
+    """Principal axes, those that are there if they can be of these data."""
     loadings = np.asarray(adata.varm[_keys.PCS], dtype=np.float32) if _keys.PCS in adata.varm else None
     if loadings is None or _keys.X_PCA not in adata.obsm or not _orthonormal(loadings):
-        from graphfm.pp.knn import principal_components
+        from graphfm.pp.knn import principal_axes
 
-        loadings = principal_components(expression)[1]
-    return loadings, float((expression @ loadings).var(axis=0).sum())
+        loadings = principal_axes(adata, layer=layer, kind=kind)
+    return loadings
 
 
 def _orthonormal(loadings: np.ndarray) -> bool:

@@ -1,5 +1,6 @@
-"""Mini-batches of a graph: contiguous tiles of a locality order."""
+"""Pieces of a graph that are small enough to work on: contiguous tiles of a locality order."""
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -11,30 +12,40 @@ from torch import Tensor
 from graphfm.nn.neighborhood import Neighborhood
 
 
-def locality_order(neighborhood: Neighborhood) -> Tensor:
-    """Order of the nodes in which neighbours stand close together (reverse Cuthill-McKee), ``[n]``.
+def locality_order(neighborhood: Neighborhood, tile_size: int = 512) -> Tensor:
+    """Order of the nodes in which neighbours stand close together, ``[n]``.
 
-    Source: Cuthill and McKee 1969; scipy's implementation, linear in the number of edges.
+    The graph is cut into parts of about `tile_size` nodes with few edges between them, by METIS; within a part nodes go
+    by reverse Cuthill-McKee. It needs no coordinates and serves every relation, or several at once. On tissue its tiles
+    have as few neighbours outside as those of a space-filling curve, on expression as those of k-means.
+
+    Parameters
+    ----------
+    neighborhood
+        All edges; an edge counts in both directions.
+    tile_size
+        Nodes a part.
+
+    References
+    ----------
+    Karypis and Kumar 1998, doi:10.1137/S1064827595287997; Cuthill and McKee 1969, doi:10.1145/800195.805928.
     """
+    import pymetis
+
     n = len(neighborhood)
-    edge = (neighborhood.weight > 0).numpy()
-    columns = neighborhood.index.numpy()[edge]
+    edge = (neighborhood.weight > 0).numpy(force=True)
+    columns = neighborhood.index.numpy(force=True)[edge]
     pointer = np.concatenate([[0], np.cumsum(edge.sum(1))])
     pattern = sp.csr_matrix((np.ones(len(columns), dtype=np.int8), columns, pointer), shape=(n, n))
-    return torch.from_numpy(reverse_cuthill_mckee(pattern, symmetric_mode=False).astype(np.int64))
-
-
-def split_tiles(order: Tensor, tile_size: int) -> list[Tensor]:
-    """Cut an order into tiles of `tile_size` nodes; the last one may be smaller.
-
-    Raises
-    ------
-    ValueError
-        `tile_size` below 1.
-    """
-    if tile_size < 1:
-        raise ValueError(f"tile_size must be at least 1, got {tile_size}")
-    return list(order.split(tile_size))
+    pattern = pattern.maximum(pattern.T).tocsr()
+    pattern.setdiag(0)
+    pattern.eliminate_zeros()
+    order = reverse_cuthill_mckee(pattern, symmetric_mode=True).astype(np.int64)
+    if n > tile_size and pattern.nnz:
+        options = pymetis.Options(seed=0)
+        cut = pymetis.part_graph(math.ceil(n / tile_size), xadj=pattern.indptr, adjncy=pattern.indices, options=options)
+        order = order[np.argsort(np.asarray(cut[1])[order], kind="stable")]
+    return torch.from_numpy(order)
 
 
 def epoch_batches(order: Tensor, *, tile_size: int, tiles_per_batch: int, seed: int, epoch: int) -> Iterator[Tensor]:
@@ -56,7 +67,7 @@ def epoch_batches(order: Tensor, *, tile_size: int, tiles_per_batch: int, seed: 
     """
     generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
     shift = int(torch.randint(len(order), (1,), generator=generator))
-    tiles = split_tiles(order.roll(shift), tile_size)
+    tiles = order.roll(shift).split(tile_size)
     chosen = torch.randperm(len(tiles), generator=generator)
     for members in chosen.split(tiles_per_batch):
         yield torch.cat([tiles[i] for i in members.tolist()])

@@ -1,7 +1,7 @@
 """Reading, writing and checking data: from whatever the user has to counts that a model may trust."""
 
-from graphfm.io.files import as_anndata, read, write
-from graphfm.io.matrix import counts, expression
+from graphfm.io.files import annotate, as_anndata, read, write
+from graphfm.io.matrix import counts, expression, row_chunks
 from graphfm.io.recover import recover_counts
 
-__all__ = ["as_anndata", "counts", "expression", "read", "recover_counts", "write"]
+__all__ = ["annotate", "as_anndata", "counts", "expression", "read", "recover_counts", "row_chunks", "write"]

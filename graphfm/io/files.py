@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import anndata
 import h5py
+import numpy as np
+import scipy.sparse as sp
 from anndata import AnnData
+from anndata.io import read_elem, sparse_dataset, write_elem
+
+ANNOTATIONS = ("obs", "var", "uns", "obsm", "varm", "obsp", "varp")
+"""Parts of an AnnData that are small beside its matrices."""
 
 _OTHER_FORMATS = {
     ".h5": "scanpy.read_10x_h5",
@@ -100,18 +109,21 @@ def writable(adata: AnnData, *, copy: bool = False) -> AnnData:
     return adata
 
 
-def read(path: str | os.PathLike[str]) -> AnnData:
+def read(path: str | os.PathLike[str], *, lazy: bool = False) -> AnnData:
     """Read an AnnData from an ``.h5ad`` file or a zarr folder.
 
     Parameters
     ----------
     path
         File (HDF5) or folder (zarr).
+    lazy
+        Leave ``X`` and the layers in the file, to be read a few cells at a time where they are needed; ``raw`` is left
+        out. :func:`annotate` writes what is added to the rest. Files of anndata 0.7 and older are read whole.
 
     Returns
     -------
     AnnData
-        In memory.
+        In memory, or all but its matrices.
 
     Raises
     ------
@@ -129,11 +141,12 @@ def read(path: str | os.PathLike[str]) -> AnnData:
         raise ValueError(f"{path} ({path.stat().st_size} bytes) is not an .h5ad (HDF5) file. {step}")
     try:
         if path.is_dir():
-            return anndata.read_zarr(path)
+            return _read_lazily(_open(path)) if lazy else anndata.read_zarr(path)
         with h5py.File(path, "r") as file:
             missing = {"obs", "var"} - set(file)
+            modern = "encoding-type" in file.attrs
         if not missing:
-            return anndata.read_h5ad(path)
+            return _read_lazily(_open(path)) if lazy and modern else anndata.read_h5ad(path)
     # readers of a damaged file fail in as many ways as there are places to be damaged
     except Exception as error:
         raise ValueError(
@@ -142,6 +155,32 @@ def read(path: str | os.PathLike[str]) -> AnnData:
         ) from error
     hint = _OTHER_FORMATS.get(path.suffix.lower(), "the tool that wrote it")
     raise ValueError(f"{path} is an HDF5 file but holds no AnnData (no {sorted(missing)}). Read it by {hint}.")
+
+
+def _open(path: Path, mode: str = "r") -> Any:
+    """The root group of an HDF5 file or a zarr folder."""
+    if path.is_dir():
+        import zarr
+
+        # a summary of the metadata, if there is one, must not go stale
+        return zarr.open_group(path, mode=mode, use_consolidated=None if mode == "r" else False)
+    return h5py.File(path, mode)
+
+
+def _read_lazily(root: Any) -> AnnData:
+    parts = {name: read_elem(root[name]) for name in ANNOTATIONS if name in root}
+    layers = {name: _lazy_matrix(root[f"layers/{name}"]) for name in root.get("layers", {})}
+    return AnnData(X=_lazy_matrix(root["X"]) if "X" in root else None, layers=layers, **parts)
+
+
+def _lazy_matrix(stored: Any) -> Any:
+    """Sparse ones behind anndata's own class, dense ones as they are."""
+    return sparse_dataset(stored) if "matrix" in str(stored.attrs.get("encoding-type")) else stored
+
+
+def is_lazy(matrix: Any) -> bool:
+    """Whether a matrix is (still) in a file."""
+    return not isinstance(matrix, np.ndarray) and not sp.issparse(matrix)
 
 
 def write(adata: AnnData, path: str | os.PathLike[str]) -> None:
@@ -164,7 +203,56 @@ def write(adata: AnnData, path: str | os.PathLike[str]) -> None:
     OSError
         If the folder is missing, read-only or full. An older file at ``path`` is then still there.
     """
-    path = Path(path)
+    with _replacing(Path(path)) as part:
+        if part.suffix == ".h5ad":
+            adata.write_h5ad(part, convert_strings_to_categoricals=False)
+        else:
+            adata.write_zarr(part, convert_strings_to_categoricals=False)
+
+
+def annotate(source: str | os.PathLike[str], adata: AnnData, path: str | os.PathLike[str]) -> None:
+    """Write a copy of a file with new annotations, whole or not at all; its matrices are copied as they are.
+
+    Parameters
+    ----------
+    source
+        File (or zarr folder) that `adata` was read from.
+    adata
+        Its annotations: ``obs``, ``var``, ``obsm``, ``varm``, ``obsp``, ``varp``, ``uns``. Matrices are not looked at.
+    path
+        Target, as in :func:`write`. Of another format than `source`: the matrices are read into memory.
+
+    Raises
+    ------
+    ValueError, OSError
+        As :func:`write`.
+    """
+    source, path = Path(source), Path(path)
+    with _replacing(path) as part:
+        if source.is_dir() != (path.suffix == ".zarr"):
+            whole = read(source)
+            whole.obs, whole.var, whole.uns = adata.obs, adata.var, adata.uns
+            for name in ("obsm", "varm", "obsp", "varp"):
+                setattr(whole, name, dict(getattr(adata, name)))
+            write(whole, part)
+            return
+        (shutil.copytree if source.is_dir() else shutil.copyfile)(source, part)
+        part.chmod(part.stat().st_mode | stat.S_IWUSR)
+        root = _open(part, "r+")
+        for name in ANNOTATIONS:
+            value = getattr(adata, name)
+            write_elem(root, name, value if name in ("obs", "var") else dict(value))
+        if path.suffix == ".h5ad":
+            root.close()
+        else:
+            import zarr
+
+            zarr.consolidate_metadata(part)
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """A name in a new folder beside `path`; what is there at the end takes the place of `path`."""
     if path.suffix not in (".h5ad", ".zarr"):
         raise ValueError(f"path={str(path)!r} must end in .h5ad or .zarr.")
     if not path.parent.is_dir():
@@ -175,10 +263,7 @@ def write(adata: AnnData, path: str | os.PathLike[str]) -> None:
         raise _cannot_write(path, error) from error
     try:
         part = temporary / path.name
-        if path.suffix == ".h5ad":
-            adata.write_h5ad(part, convert_strings_to_categoricals=False)
-        else:
-            adata.write_zarr(part, convert_strings_to_categoricals=False)
+        yield part
         if path.is_dir():
             # a folder cannot be replaced in one step: set the old one aside first
             os.replace(path, temporary / "old")

@@ -1,7 +1,8 @@
-"""Expression matrices out of an AnnData: one format, float32 CSR, after the checks that catch the usual accidents."""
+"""Expression out of an AnnData: one format, float32 CSR, after the checks that catch the usual accidents."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Literal
 
 import numpy as np
@@ -47,18 +48,7 @@ def counts(adata: AnnData, *, layer: str | None = None) -> sp.csr_matrix:
         If there are no cells or no genes, or the values are NaN, infinite, negative, not whole, or above 2**24
         (beyond which float32 would silently round them).
     """
-    matrix, place = _locate(adata, layer)
-    result = read_matrix(matrix, place)
-    check_finite_nonnegative(result.data, place, adata)
-    fractional = float(np.mean(result.data != np.rint(result.data))) if result.nnz else 0.0
-    if fractional > 0:
-        raise ValueError(_not_counts(adata, place, float(result.data.max()), fractional))
-    if result.nnz and result.data.max() > MAX_EXACT:
-        raise ValueError(
-            f"{place} holds {result.data.max():.0f}, above 2**24 = {MAX_EXACT}, which float32 cannot hold exactly. "
-            "Counts of molecules are far smaller: check what this matrix is, or divide it by a constant first."
-        )
-    return as_float32(result)
+    return stack([values for values, _ in row_chunks(adata, layer=layer)])
 
 
 def expression(adata: AnnData, *, layer: str | None = None, kind: Kind = "counts") -> sp.csr_matrix:
@@ -87,21 +77,59 @@ def expression(adata: AnnData, *, layer: str | None = None, kind: Kind = "counts
     ValueError
         If ``kind`` is unknown or the values cannot be of that kind.
     """
-    if kind == "counts":
-        return _log_normalize(counts(adata, layer=layer))
-    if kind not in ("normalized", "log1p"):
+    return stack([logged for _, logged in row_chunks(adata, layer=layer, kind=kind)])
+
+
+def row_chunks(
+    adata: AnnData, *, layer: str | None = None, kind: Kind = "counts"
+) -> Iterator[tuple[sp.csr_matrix, sp.csr_matrix]]:
+    """The matrix a few thousand cells at a time, checked: for data that do not fit into memory.
+
+    Parameters
+    ----------
+    adata, layer, kind
+        As in :func:`expression`. Of a file that is stored by columns, the whole matrix is read.
+
+    Yields
+    ------
+    values, logged
+        float32 ``[cells, n_vars]``: what the matrix holds, and the same log-normalised.
+
+    Raises
+    ------
+    KeyError, TypeError, ValueError
+        As :func:`expression`, when the chunk is reached that has what is wrong.
+    """
+    if kind not in ("counts", "normalized", "log1p"):
         raise ValueError(f"kind={kind!r} is unknown. Use 'counts', 'normalized' or 'log1p'.")
     matrix, place = _locate(adata, layer)
-    result = read_matrix(matrix, place)
-    check_finite_nonnegative(result.data, place, adata)
-    if kind == "normalized":
-        return _log_normalize(as_float32(result))
-    if result.nnz and result.data.max() >= MAX_LOG:
+    for values in _blocks(matrix, place):
+        check_finite_nonnegative(values.data, place, adata)
+        if kind == "counts":
+            _check_counts(values.data, place, adata)
+        elif kind == "log1p":
+            _check_logarithms(values.data, place)
+        values = as_float32(values)
+        yield values, values if kind == "log1p" else _log_normalize(values)
+
+
+def _check_counts(data: np.ndarray, place: str, adata: AnnData) -> None:
+    fractional = float(np.mean(data != np.rint(data))) if data.size else 0.0
+    if fractional > 0:
+        raise ValueError(_not_counts(adata, place, float(data.max()), fractional))
+    if data.size and data.max() > MAX_EXACT:
         raise ValueError(
-            f"{place} has a maximum of {result.data.max():.6g}, too large for kind='log1p' (expected < {MAX_LOG:g}). "
+            f"{place} holds {data.max():.0f}, above 2**24 = {MAX_EXACT}, which float32 cannot hold exactly. "
+            "Counts of molecules are far smaller: check what this matrix is, or divide it by a constant first."
+        )
+
+
+def _check_logarithms(data: np.ndarray, place: str) -> None:
+    if data.size and data.max() >= MAX_LOG:
+        raise ValueError(
+            f"{place} has a maximum of {data.max():.6g}, too large for kind='log1p' (expected < {MAX_LOG:g}). "
             "Pass kind='counts' for raw counts or kind='normalized' for normalised values on a linear scale."
         )
-    return as_float32(result)
 
 
 def _locate(adata: AnnData, layer: str | None) -> tuple[Any, str]:
@@ -126,26 +154,34 @@ def _names(mapping: Any) -> str:
 
 def read_matrix(matrix: Any, place: str) -> sp.csr_matrix:
     """Own copy as canonical CSR in the dtype it came in (whole numbers as float64)."""
+    return stack(list(_blocks(matrix, place)))
+
+
+def stack(chunks: list[sp.csr_matrix]) -> sp.csr_matrix:
+    """Chunks of rows as one matrix."""
+    return chunks[0] if len(chunks) == 1 else sp.vstack(chunks, format="csr")
+
+
+def _blocks(matrix: Any, place: str) -> Iterator[sp.csr_matrix]:
+    """Own copies of some rows at a time, as :func:`read_matrix`."""
     dtype = np.dtype(getattr(matrix, "dtype", np.float64))
     if dtype.kind not in "fiub":
         raise TypeError(f"{place} has dtype {dtype}: real numbers are needed.")
     if isinstance(matrix, CSCDataset):
         matrix = matrix.to_memory()
     if sp.issparse(matrix):
-        blocks = [matrix]
-    else:
-        if not hasattr(matrix, "shape"):
-            matrix = np.asarray(matrix)
-        width = max(1, matrix.shape[1])
-        # sparse rows on disk are mostly empty, so that more of them fit
-        size = max(1, _CHUNK_VALUES * (16 if isinstance(matrix, CSRDataset) else 1) // width)
-        blocks = (_block(matrix[start : start + size]) for start in range(0, matrix.shape[0], size))
+        matrix = matrix.tocsr()
+    elif not hasattr(matrix, "shape"):
+        matrix = np.asarray(matrix)
+    # sparse rows are mostly empty, so that more of them fit
+    room = _CHUNK_VALUES * (16 if sp.issparse(matrix) or isinstance(matrix, CSRDataset) else 1)
+    size = max(1, room // max(1, matrix.shape[1]))
     wide = dtype if dtype.kind == "f" and dtype.itemsize in (4, 8) else np.dtype(np.float64)
-    parts = [sp.csr_matrix(block, dtype=wide, copy=True) for block in blocks]
-    result = parts[0] if len(parts) == 1 else sp.vstack(parts, format="csr")
-    result.sum_duplicates()
-    result.eliminate_zeros()
-    return result
+    for start in range(0, matrix.shape[0], size):
+        block = sp.csr_matrix(_block(matrix[start : start + size]), dtype=wide, copy=True)
+        block.sum_duplicates()
+        block.eliminate_zeros()
+        yield block
 
 
 def _block(rows: Any) -> Any:

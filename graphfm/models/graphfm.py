@@ -1,6 +1,6 @@
 """The trunk: stems, a stack of graph blocks, heads. Everything that is learned is in this file's one class."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -117,6 +117,10 @@ class GraphFM(nn.Module):
         ValueError
             The data were aligned to another gene vocabulary than the model's.
         """
+        return self.gene_space(*self._genes(cells))
+
+    def _genes(self, cells: CellGraph) -> tuple[Tensor, Tensor, Tensor | None]:
+        """What `GeneSpace` asks of a data set."""
         if cells.vocabulary != self.config.vocabulary:
             raise ValueError(
                 f"the model was trained on gene vocabulary {self.config.vocabulary}, this graphfm has "
@@ -124,15 +128,16 @@ class GraphFM(nn.Module):
             )
         device = self.gene_space.embedding.weight.device
         outside = cells.outside(self.config.dim)
-        return self.gene_space(
+        return (
             cells.gene_rows.to(device),
             cells.loadings[:, : self.config.dim].to(device),
             None if outside is None else outside.to(device),
         )
 
     def stem_cells(self, cells: CellGraph) -> Float[Tensor, "n d"]:
-        """First states of all cells of a data set."""
-        scores = cells.project(self.place_genes(cells))
+        """First states of all cells of a data set: their principal components, turned into the common space."""
+        rotation = self.gene_space.rotation(*self._genes(cells)).float()
+        scores = cells.scores[:, : len(rotation)].to(rotation.device) @ rotation
         return self.cell_stem(scores, cells.library.to(scores.device), cells.scale)
 
     def stem_genes(self, cells: CellGraph) -> Float[Tensor, "genes d"]:
@@ -164,9 +169,17 @@ class GraphFM(nn.Module):
 
     @torch.no_grad()
     def layers(
-        self, h0: Float[Tensor, "n d"], neighborhood: Neighborhood, tiles: list[Tensor]
-    ) -> Iterator[Float[Tensor, "n c"]]:
-        """Exact inference in bounded memory: what can be read after each layer, computed tile by tile.
+        self,
+        h0: Float[Tensor, "n d"],
+        neighborhood: Neighborhood,
+        *,
+        tile_size: int,
+        empty: Callable[[Tensor], Tensor] = torch.empty_like,
+    ) -> Iterator[tuple[Float[Tensor, "n d"], Float[Tensor, "n d"]]]:
+        """Exact inference in bounded memory: carrier and reader after each layer, computed tile by tile.
+
+        What a node sends is computed once a layer, however many tiles hear it. `readout` makes the embedding of what
+        is yielded, which the layer after the next overwrites.
 
         Parameters
         ----------
@@ -174,17 +187,23 @@ class GraphFM(nn.Module):
             Stem output of all nodes.
         neighborhood
             All edges.
-        tiles
-            Node ids that together cover every node once; only speed and memory depend on them.
+        tile_size
+            Nodes computed at a time; only speed and memory depend on it.
+        empty
+            Makes a matrix like another; there are six of them at a time.
         """
-        z, r = h0, torch.zeros_like(h0)
+        z, r, next_z, next_r, keys, values = h0, *(empty(h0) for _ in range(5))
+        r.zero_()
+        tiles = [slice(start, min(start + tile_size, len(h0))) for start in range(0, len(h0), tile_size)]
+        parts = [neighborhood.part(tile.start, tile.stop) for tile in tiles]
         for block in self.blocks:
-            next_z, next_r = torch.empty_like(z), torch.empty_like(r)
-            for rows in tiles:
-                nodes, local = neighborhood.localize(rows)
-                next_z[rows], next_r[rows] = block(z[nodes], r[nodes], h0[rows], local)
-            z, r = next_z, next_r
-            yield self.readout(z, r)
+            for tile in tiles:
+                keys[tile], values[tile] = block.messages(z[tile] + r[tile])
+            for tile, part in zip(tiles, parts, strict=True):
+                next_z[tile], next_r[tile] = block(z, r, h0[tile], part, (keys, values))
+            yield next_z, next_r
+            z, next_z = next_z, empty(h0) if z is h0 else z
+            r, next_r = next_r, r
 
     def save_pretrained(self, path: str | Path, *, metadata: dict[str, str] | None = None) -> Path:
         """Write weights and config to a safetensors file.

@@ -12,7 +12,7 @@ from torch import Tensor
 from graphfm.nn.neighborhood import Neighborhood
 
 CHUNK = 16384
-"""Cells projected at a time."""
+"""Cells summed over at a time, where their counts may be more than fit into memory."""
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,10 @@ class CellGraph:
 
     Parameters
     ----------
+    scores
+        Principal components of the cells, centred: log-normalised expression times `loadings`.
     expression
-        Log-normalised expression, sparse ``[n, genes]``.
+        Log-normalised expression, sparse ``[n, genes]``; None where only cells are embedded.
     counts
         Counts of the same genes; None where the data have none (embedding needs none, pre-training does).
     totals
@@ -34,9 +36,7 @@ class CellGraph:
     gene_names
         Names, ``[genes]``.
     loadings
-        Principal axes of `expression`, orthonormal columns, ``[genes, p]``.
-    variance
-        Sum of the variances of the ``p`` components.
+        Principal axes of the expression, orthonormal columns, ``[genes, p]``.
     library
         Standardised log library size, ``[n]``.
     neighborhood
@@ -47,13 +47,13 @@ class CellGraph:
         Of the data set, for logs.
     """
 
-    expression: sp.csr_matrix
+    scores: Float[Tensor, "n p"]
+    expression: sp.csr_matrix | None
     counts: sp.csr_matrix | None
     totals: Tensor
     gene_rows: Tensor
     gene_names: np.ndarray
     loadings: Tensor
-    variance: float
     library: Tensor
     neighborhood: Neighborhood
     vocabulary: str
@@ -62,12 +62,13 @@ class CellGraph:
     @property
     def num_cells(self) -> int:
         """Cells."""
-        return self.expression.shape[0]
+        return len(self.scores)
 
-    @property
+    @cached_property
     def scale(self) -> float:
         """Factor that gives projected cells unit variance a channel, for as many channels as components."""
-        return float((self.loadings.shape[1] / max(self.variance, 1e-12)) ** 0.5)
+        variance = sum(float(component.double().var(unbiased=False)) for component in self.scores.T)
+        return (self.scores.shape[1] / max(variance, 1e-12)) ** 0.5
 
     @cached_property
     def mean(self) -> Float[Tensor, "genes"]:
@@ -88,10 +89,14 @@ class CellGraph:
         \sum_i \mu_{ig}^2`, kept between 1e-3 and 100.
         """
         share, totals = self.log_share.double().exp().numpy(), self.totals.double().numpy()
-        counts = self.counts.astype(np.float64)
-        squares = np.asarray(counts.multiply(counts).sum(axis=0)).ravel()
+        squares, products = np.zeros_like(share), np.zeros_like(share)
+        for start in range(0, self.num_cells, CHUNK):
+            counts = self.counts[start : start + CHUNK].astype(np.float64)
+            products += counts.T @ totals[start : start + CHUNK]
+            counts.data **= 2
+            squares += np.asarray(counts.sum(axis=0)).ravel()
         expected = share**2 * (totals**2).sum()
-        excess = squares - 2 * share * (counts.T @ totals) + expected - share * totals.sum()
+        excess = squares - 2 * share * products + expected - share * totals.sum()
         dispersion = np.clip(excess / np.maximum(expected, 1e-12), 1e-3, 1e2)
         return torch.from_numpy(-np.log(dispersion).astype(np.float32))
 
@@ -121,10 +126,6 @@ class CellGraph:
         rows = [np.random.default_rng(seed).standard_normal(dim, dtype=np.float32) for seed in seeds]
         return torch.from_numpy(np.stack(rows))
 
-    def project(self, placed: Float[Tensor, "genes d"]) -> Float[Tensor, "n d"]:
-        """Centred expression times the placed genes; differentiable, exact in any chunking."""
-        return self.product(self.expression, placed) - self.center(placed)
-
     def center(self, placed: Float[Tensor, "genes d"]) -> Float[Tensor, "d"]:
         """Projection of the mean cell."""
         return (self.mean.to(placed.device).double() @ placed.double()).float()
@@ -141,9 +142,7 @@ class _SparseProduct(torch.autograd.Function):
     @staticmethod
     def forward(ctx, dense: Tensor, sparse: sp.csr_matrix) -> Tensor:
         ctx.sparse = sparse
-        array = dense.detach().cpu().numpy()
-        chunks = [sparse[i : i + CHUNK] @ array for i in range(0, sparse.shape[0], CHUNK)]
-        return torch.from_numpy(np.concatenate(chunks)).to(dense.device)
+        return torch.from_numpy(sparse @ dense.detach().cpu().numpy()).to(dense.device)
 
     @staticmethod
     def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:

@@ -72,6 +72,10 @@ class NodeGraph:
     def __len__(self) -> int:
         return self.num_nodes
 
+    def own(self, h: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
+        """All rows: a node hears nothing from outside the graph."""
+        return h
+
     def propagate(self, h: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
         """``P h``: a `Propagator` for the trunk's block."""
         return self.operator @ h

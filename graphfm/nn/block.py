@@ -97,40 +97,46 @@ class GraphBlock(nn.Module):
         r: Float[Tensor, "s d"],
         h0: Float[Tensor, "n d"],
         neighborhood: Neighborhood | Propagator,
+        messages: tuple[Tensor, Tensor] | None = None,
     ) -> tuple[Float[Tensor, "n d"], Float[Tensor, "n d"]]:
-        """Carrier and reader of the first ``n`` of ``s`` nodes, one layer on.
+        """Carrier and reader of ``n`` of ``s`` nodes, one layer on.
 
         Parameters
         ----------
         z, r
-            Carrier and reader of the destinations, then of further sources.
+            Carrier and reader of the sources, the ``n`` nodes among them.
         h0
-            Stem output of the destinations.
+            Stem output of the nodes.
         neighborhood
-            Incoming edges of the ``n`` destinations, numbered as in `z`; without heads, whatever can propagate.
+            Incoming edges of the nodes, numbered as in `z`; without heads, whatever can propagate.
+        messages
+            `messages` of ``z + r``, where they are known: the same sources are heard by many tiles of nodes.
         """
-        n = len(neighborhood)
-        low = 0.5 * (1 - self.anchor) * (_first(z, n) + neighborhood.propagate(z)) + self.anchor * h0
+        own_z, own_r = neighborhood.own(z), neighborhood.own(r)
+        low = 0.5 * (1 - self.anchor) * (own_z + neighborhood.propagate(z)) + self.anchor * h0
 
-        x = z + r
-        heard = self._listen(x, self.neighbors(x), neighborhood)
-        step = self.contract(self.dropout(F.relu(self.norm(self.own(_first(x, n)) + heard))))
-        return low, _first(r, n) + self.mix * step
+        x = own_z + own_r
+        heard = self._listen(x, neighborhood, *(messages or self.messages(x if len(z) == len(x) else z + r)))
+        step = self.contract(self.dropout(F.relu(self.norm(self.own(x) + heard))))
+        return low, own_r + self.mix * step
 
-    def _listen(self, x: Tensor, values: Tensor, nb: Neighborhood | Propagator) -> Tensor:
+    def messages(self, x: Float[Tensor, "s d"]) -> tuple[Float[Tensor, "s e"], Float[Tensor, "s d"]]:
+        """What nodes send, keys and values of all heads side by side; without heads the keys are empty."""
+        if not self.heads:
+            return x[:, :0], self.neighbors(x)
+        keys = F.normalize(self.key(x).unflatten(1, (self.heads, -1)), dim=-1)
+        return keys.flatten(1), self.neighbors(x)
+
+    def _listen(self, x: Tensor, nb: Neighborhood | Propagator, keys: Tensor, values: Tensor) -> Tensor:
         if not self.heads:
             return nb.propagate(values)
-        n, mask, split = len(nb), nb.weight > 0, (len(x), self.heads, -1)
-        q = F.normalize(self.query(_first(x, n)).view(n, self.heads, -1), dim=-1) * self.gain[:, None]
-        k = F.normalize(self.key(x).view(split), dim=-1)
+        split = (self.heads, -1)
+        mask = nb.weight > 0
+        q = F.normalize(self.query(x).unflatten(1, split), dim=-1) * self.gain[:, None]
         bias = self.edge_bias(nb.relation, nb.distance) + nb.weight.clamp(min=1e-12).log().unsqueeze(-1)
-        mean = neighbor_attention(q, k, values.view(split), nb.index, bias, mask).flatten(1)
-        return torch.where(mask.any(1, keepdim=True), nb.weight.sum(1, keepdim=True) * mean, _first(values, n))
-
-
-def _first(x: Tensor, n: int) -> Tensor:
-    """The first rows; all of them without a slice, whose backward would fill and copy a whole matrix."""
-    return x if len(x) == n else x[:n]
+        k, v = keys.unflatten(1, split), values.unflatten(1, split)
+        mean = neighbor_attention(q, k, v, nb.index, bias, mask).flatten(1)
+        return torch.where(mask.any(1, keepdim=True), nb.weight.sum(1, keepdim=True) * mean, nb.own(values))
 
 
 class Readout(nn.Module):

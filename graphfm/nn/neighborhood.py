@@ -1,7 +1,8 @@
 """The one graph format that the trunk reads: a padded table of weighted, typed neighbours."""
 
 import warnings
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol, runtime_checkable
 
@@ -104,6 +105,9 @@ class Propagator(Protocol):
 
     def __len__(self) -> int: ...
 
+    def own(self, h: Float[Tensor, "s d"]) -> Float[Tensor, "n d"]:
+        """Rows of the nodes themselves."""
+
     def propagate(self, h: Float[Tensor, "s d"]) -> Float[Tensor, "n d"]:
         """One product of the normalised adjacency with the states."""
 
@@ -122,15 +126,22 @@ class Neighborhood:
         Position in `RELATIONS`.
     distance
         Length of the edge in units of its relation's mean length; 0 where the relation has no length.
+    start
+        Row of the first of the nodes among the sources; the others follow it.
     """
 
     index: Int[Tensor, "n k"]
     weight: Float[Tensor, "n k"]
     relation: Int[Tensor, "n k"]
     distance: Float[Tensor, "n k"]
+    start: int = 0
 
     def __len__(self) -> int:
         return self.index.shape[0]
+
+    def own(self, h: Float[Tensor, "s d"]) -> Float[Tensor, "n d"]:
+        """Rows of the nodes themselves; all of them without a slice, whose backward would fill a whole matrix."""
+        return h if len(h) == len(self) else h[self.start : self.start + len(self)]
 
     def propagate(self, h: Float[Tensor, "s d"]) -> Float[Tensor, "n d"]:
         """One product of the normalised adjacency with the states; a node without neighbours keeps its own.
@@ -146,44 +157,41 @@ class Neighborhood:
         alone = ~edge.any(1)
         index, weight = self.index.clone(), self.weight.clone()
         edge[alone, 0], weight[alone, 0] = True, 1.0
-        index[alone, 0] = torch.arange(len(self), device=index.device)[alone]
+        index[alone, 0] = self.start + torch.arange(len(self), device=index.device)[alone]
         pointer = F.pad(edge.sum(1).cumsum(0), (1, 0))
         return SparseRows(pointer, index[edge], weight[edge])
 
-    def take(self, rows: Tensor | slice) -> "Neighborhood":
-        """Keep some destination rows; sources are not renumbered."""
-        return Neighborhood(*(getattr(self, field.name)[rows] for field in fields(self)))
+    def part(self, start: int, stop: int) -> "Neighborhood":
+        """The nodes from `start` to before `stop`; a view, and sources are not renumbered."""
+        return replace(self._each(lambda column: column[start:stop]), start=self.start + start)
 
     def to(self, device: torch.device | str) -> "Neighborhood":
         """Move every tensor to `device`."""
-        return Neighborhood(*(getattr(self, field.name).to(device) for field in fields(self)))
+        return self._each(lambda column: column.to(device))
 
-    def localize(self, rows: Tensor, halo: int = 1) -> tuple[Tensor, "Neighborhood"]:
-        """Cut out the neighbourhood of some rows, with sources renumbered.
+    def reorder(self, order: Int[Tensor, "n"]) -> "Neighborhood":
+        """The same graph with node ``order[i]`` in place ``i``."""
+        moved = self._each(lambda column: column[order])
+        return replace(moved, index=torch.argsort(order)[moved.index] * (moved.weight > 0))
 
-        Parameters
-        ----------
-        rows
-            Destination rows, ``[n]``, without repeats.
-        halo
-            1: the rows and their sources (one layer is exact on it). 0: the rows alone; edges that leave
-            them are dropped and what is left of each row is scaled to the row's former sum.
+    def outside(self, nodes: Int[Tensor, "m"]) -> Int[Tensor, "o"]:
+        """Sources of some nodes that are not among them, in ascending order."""
+        index, weight = self.index[nodes], self.weight[nodes]
+        reached = torch.zeros(len(self), dtype=torch.bool, device=index.device)
+        reached[index[weight > 0]] = True
+        reached[nodes] = False
+        return reached.nonzero().squeeze(1)
 
-        Returns
-        -------
-        nodes, local
-            Global ids of the sources, the `rows` first, and the rows' neighbourhood in this numbering.
-        """
-        part = self.take(rows)
-        number = torch.full((len(self),), -1, dtype=torch.long, device=rows.device)
-        number[rows] = torch.arange(len(rows), device=rows.device)
-        if halo == 0:
-            local = number[part.index]
-            inside = (local >= 0) & (part.weight > 0)
-            kept = part.weight * inside
-            scale = part.weight.sum(1, keepdim=True) / kept.sum(1, keepdim=True).clamp(min=1e-12)
-            return rows, replace(part, index=local.clamp(min=0), weight=kept * scale)
-        sources = torch.unique(part.index[part.weight > 0])
-        sources = sources[number[sources] < 0]
-        number[sources] = torch.arange(len(rows), len(rows) + len(sources), device=rows.device)
-        return torch.cat([rows, sources]), replace(part, index=number[part.index].clamp(min=0))
+    def induced(self, nodes: Int[Tensor, "m"]) -> "Neighborhood":
+        """The graph among some nodes, numbered in their order; each row is scaled to the sum it had with all edges."""
+        chosen = self._each(lambda column: column[nodes])
+        number = torch.full((len(self),), -1, dtype=torch.long, device=nodes.device)
+        number[nodes] = torch.arange(len(nodes), device=nodes.device)
+        local = number[chosen.index]
+        kept = chosen.weight * (local >= 0)
+        scale = chosen.weight.sum(1, keepdim=True) / kept.sum(1, keepdim=True).clamp(min=1e-12)
+        return replace(chosen, index=local.clamp(min=0), weight=kept * scale)
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> "Neighborhood":
+        columns = (self.index, self.weight, self.relation, self.distance)
+        return Neighborhood(*map(change, columns), start=self.start)

@@ -40,7 +40,16 @@ class GeneSpace(nn.Module):
         loadings: Float[Tensor, "genes p"],
         names: Float[Tensor, "genes d"] | None = None,
     ) -> Float[Tensor, "genes d"]:
-        """Place the genes of a data set.
+        """Place the genes of a data set; arguments as in `rotation`."""
+        return (loadings.double() @ self.rotation(rows, loadings, names)).float()
+
+    def rotation(
+        self,
+        rows: Int[Tensor, "genes"],
+        loadings: Float[Tensor, "genes p"],
+        names: Float[Tensor, "genes d"] | None = None,
+    ) -> Float[Tensor, "p d"]:
+        r"""Where each principal axis goes, :math:`\operatorname{polar}(V^\top E)`, in double precision.
 
         Parameters
         ----------
@@ -56,8 +65,7 @@ class GeneSpace(nn.Module):
         if names is not None:
             vectors = torch.where(known, vectors, names)
         # in double precision, so that the threads' order of summation does not show in the states
-        axes = loadings.double()
-        return (axes @ polar(axes.T @ vectors.double())).float()
+        return polar(loadings.double().T @ vectors.double())
 
 
 def polar(a: Float[Tensor, "p d"], steps: int = 30) -> Float[Tensor, "p d"]:

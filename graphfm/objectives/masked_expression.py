@@ -79,10 +79,10 @@ def masked_expression(
         Mean loss of a hidden entry; `diagnostics` has it beside that of each gene's mean and dispersion over the
         data set, which know nothing of the cell but its size (``null_loss``).
     """
-    reached, _ = cells.neighborhood.localize(core)
-    outside = reached[len(core) :]
+    outside = cells.neighborhood.outside(core)
     outside = outside[torch.randperm(len(outside), generator=generator)[: int(config.halo * len(core))]]
-    nodes, local = cells.neighborhood.localize(torch.cat([core, outside]), halo=0)
+    nodes = torch.cat([core, outside])
+    local = cells.neighborhood.induced(nodes)
     counts = cells.counts[nodes.numpy()]
     num_genes = counts.shape[1]
     hidden = torch.rand(len(nodes), num_genes, generator=generator) < config.mask_share
@@ -94,7 +94,7 @@ def masked_expression(
     h = model(h0, local.to(device))[: len(core)]
 
     genes = torch.randperm(num_genes, generator=generator)[: config.genes_per_step]
-    predicted = _predicted_cells(local.take(slice(len(core))), config.neighbor_share, generator)
+    predicted = _predicted_cells(local.part(0, len(core)), config.neighbor_share, generator)
     target = torch.from_numpy(counts[predicted.numpy()][:, genes.numpy()].toarray()).to(device)
     log_size = cells.totals[nodes[predicted]].clamp(min=1).log().to(device)
     log_share = cells.log_share[genes].to(device)

@@ -18,6 +18,7 @@ logger = logging.getLogger(__name__)
 
 N_NEIGHBORS = 15
 N_TOP_GENES = 2000
+PCA_CELLS = 50_000
 
 
 def knn_graph(
@@ -36,7 +37,8 @@ def knn_graph(
     """Graph of the nearest neighbours in expression, by :func:`scanpy.pp.neighbors`.
 
     Without ``use_rep`` it uses ``obsm["X_pca"]``, and makes it first where it is missing: log-normalisation, the 2000
-    most variable genes if there are more, principal components. ``X`` and the layers are never changed.
+    most variable genes if there are more, principal components (their axes from 50,000 cells drawn at random, if there
+    are more). ``X`` and the layers are never changed, and never read as a whole: `adata` may be backed by a file.
 
     Parameters
     ----------
@@ -143,17 +145,27 @@ def _write_pca(adata: AnnData, *, n_pcs: int, layer: str | None, kind: Kind, see
     """Writes ``obsm["X_pca"]`` and ``varm["PCs"]``."""
     if n_pcs < 1:
         raise ValueError(f"n_pcs={n_pcs} must be at least 1.")
-    expression = io.expression(adata, layer=layer, kind=kind)
-    adata.obsm[_keys.X_PCA], adata.varm[_keys.PCS] = principal_components(expression, n_pcs=n_pcs, seed=seed)
+    loadings = principal_axes(adata, n_pcs=n_pcs, layer=layer, kind=kind, seed=seed)
+    scores, sums = [], np.zeros(adata.n_vars)
+    for _, logged in io.row_chunks(adata, layer=layer, kind=kind):
+        scores.append(logged @ loadings)
+        sums += np.asarray(logged.sum(axis=0, dtype=np.float64)).ravel()
+    center = (sums / adata.n_obs) @ loadings
+    adata.obsm[_keys.X_PCA] = (np.concatenate(scores) - center).astype(np.float32)
+    adata.varm[_keys.PCS] = loadings
 
 
-def principal_components(expression: sp.csr_matrix, *, n_pcs: int = 50, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Principal components of log-normalised expression by scanpy's standard recipe.
+def principal_axes(
+    adata: AnnData, *, n_pcs: int = 50, layer: str | None = None, kind: Kind = "counts", seed: int = 0
+) -> np.ndarray:
+    """Principal axes of log-normalised expression by scanpy's standard recipe.
+
+    Of more than 50,000 cells, 50,000 drawn at random decide about genes and axes.
 
     Parameters
     ----------
-    expression
-        ``[n_cells, n_genes]``; not changed.
+    adata, layer, kind
+        As in :func:`knn_graph`.
     n_pcs
         Components; fewer where the data do not have as many.
     seed
@@ -161,8 +173,7 @@ def principal_components(expression: sp.csr_matrix, *, n_pcs: int = 50, seed: in
 
     Returns
     -------
-    scores, loadings
-        float32 ``[n_cells, n_pcs]`` and ``[n_genes, n_pcs]``, the latter 0 for genes left out.
+    float32 ``[n_vars, n_pcs]``, 0 for genes left out.
 
     Raises
     ------
@@ -171,6 +182,7 @@ def principal_components(expression: sp.csr_matrix, *, n_pcs: int = 50, seed: in
     """
     import scanpy as sc
 
+    expression = _sample(adata, layer=layer, kind=kind, seed=seed)
     chosen = _variable_genes(expression)
     values = expression[:, chosen]
     # the solver for sparse matrices needs fewer components than either side has
@@ -180,14 +192,25 @@ def principal_components(expression: sp.csr_matrix, *, n_pcs: int = 50, seed: in
     loadings = np.zeros((expression.shape[1], max(1, min(n_pcs, possible))), dtype=np.float32)
     if possible < 1:
         # a single gene is its own principal component
-        scores = values.toarray() - values.mean()
         loadings[chosen] = 1.0
     else:
-        scores, components, *_ = sc.pp.pca(
+        _, components, *_ = sc.pp.pca(
             values, n_comps=loadings.shape[1], random_state=seed, return_info=True, dtype="float32"
         )
         loadings[chosen] = components.T
-    return np.ascontiguousarray(scores, dtype=np.float32), loadings
+    return loadings
+
+
+def _sample(adata: AnnData, *, layer: str | None, kind: Kind, seed: int) -> sp.csr_matrix:
+    """Expression of at most `PCA_CELLS` cells, in the order they have."""
+    chosen = np.ones(adata.n_obs, dtype=bool)
+    if adata.n_obs > PCA_CELLS:
+        chosen[np.random.default_rng(seed).permutation(adata.n_obs)[PCA_CELLS:]] = False
+    parts, start = [], 0
+    for _, logged in io.row_chunks(adata, layer=layer, kind=kind):
+        parts.append(logged[chosen[start : start + logged.shape[0]]])
+        start += logged.shape[0]
+    return sp.vstack(parts, format="csr")
 
 
 def _variable_genes(expression: sp.csr_matrix) -> np.ndarray:

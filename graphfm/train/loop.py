@@ -183,9 +183,9 @@ def _profile(model: GraphFM, cells: CellGraph, rows: torch.Tensor) -> list[dict[
     """Over-smoothing of some cells layer by layer, and the gradients that are there (None for the stem)."""
     training = model.training
     model.eval()
-    _, local = cells.neighborhood.localize(rows, halo=0)
+    local = cells.neighborhood.induced(rows)
     h0 = model.stem_cells(cells)[rows]
-    states = [h0, *model.layers(h0, local, [torch.arange(len(rows))])]
+    states = [h0, *(model.readout(z, r) for z, r in model.layers(h0, local, tile_size=len(rows)))]
     model.train(training)
     row, slot = torch.nonzero(local.weight > 0, as_tuple=True)
     profile = depth_profile(states, torch.stack([row, local.index[row, slot]]), local.weight[row, slot])
@@ -197,7 +197,7 @@ def _schedule(
     corpus: Sequence[CellGraph], config: TrainConfig, start: int
 ) -> Iterator[tuple[int, int, CellGraph, torch.Tensor]]:
     """Steps from `start` on: (step, epoch, data set, cells), a function of the settings alone."""
-    orders = [locality_order(cells.neighborhood) for cells in corpus]
+    orders = [locality_order(cells.neighborhood, config.tile_size) for cells in corpus]
     step, epoch = 0, 0
     while True:
         batches = [

@@ -83,7 +83,7 @@ def test_a_fresh_reader_hears_the_plain_mean(heads):
     nb, block = make_neighborhood(30, 5), GraphBlock(16, num_layers=8, heads=heads)
     x, values = torch.randn(30, 16), torch.randn(30, 16)
     expected = torch.from_numpy(dense_operator(nb)).float() @ values
-    torch.testing.assert_close(block._listen(x, values, nb), expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(block._listen(x, nb, block.messages(x)[0], values), expected, atol=1e-5, rtol=1e-5)
 
 
 @settings(max_examples=30, deadline=None)
@@ -154,7 +154,7 @@ def test_without_the_anchor_the_bound_fails():
 
 
 def test_propagate_and_its_gradient_equal_a_dense_product(monkeypatch):
-    nb = make_neighborhood(30, 5, isolated=2).take(slice(0, 20))
+    nb = make_neighborhood(30, 5, isolated=2).part(0, 20)
     dense = torch.zeros(20, 30, dtype=torch.float64)
     for i in range(20):
         dense[i].index_add_(0, nb.index[i], nb.weight[i].double())
@@ -178,10 +178,7 @@ def test_permutation_of_nodes(seed):
     nb, model = make_neighborhood(25, 5, seed=seed, isolated=1), make_model(seed=seed)
     g = torch.Generator().manual_seed(seed)
     h0, order = torch.randn(25, 16, generator=g), torch.randperm(25, generator=g)
-    inverse = torch.argsort(order)
-    moved = nb.take(order)
-    moved = Neighborhood(inverse[moved.index], moved.weight, moved.relation, moved.distance)
-    torch.testing.assert_close(model(h0[order], moved), model(h0, nb)[order], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(model(h0[order], nb.reorder(order)), model(h0, nb)[order], atol=1e-5, rtol=1e-5)
 
 
 def test_padding_changes_nothing():
@@ -205,15 +202,39 @@ def test_polar_is_the_nearest_orthonormal_matrix():
     np.testing.assert_allclose(polar(a), u @ vt, atol=1e-8)
 
 
-def test_localize_finds_the_same_edges():
-    nb = make_neighborhood(40, 5)
-    rows = torch.tensor([3, 17, 8, 30])
-    nodes, local = nb.localize(rows)
-    assert nodes[:4].tolist() == rows.tolist() and len(set(nodes.tolist())) == len(nodes)
-    edge = nb.weight[rows] > 0
-    assert torch.equal(nodes[local.index][edge], nb.index[rows][edge])
-    inner_nodes, inner = nb.localize(rows, halo=0)
-    assert torch.equal(inner_nodes, rows)
+def edges(nb: Neighborhood, names: torch.Tensor) -> dict[tuple[int, int], tuple[float, int, float]]:
+    """Weight, relation and length of each edge, by the names of its ends."""
+    row, slot = (nb.weight > 0).nonzero(as_tuple=True)
+    ends = zip(names[nb.start + row].tolist(), names[nb.index[row, slot]].tolist(), strict=True)
+    values = (column[row, slot].tolist() for column in (nb.weight, nb.relation, nb.distance))
+    return dict(zip(ends, zip(*values, strict=True), strict=True))
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 10_000))
+def test_pieces_of_a_graph_have_its_edges(seed):
+    nb, names = make_neighborhood(40, 5, seed=seed, isolated=1), torch.arange(40)
+    whole, generator = edges(nb, names), torch.Generator().manual_seed(seed)
+    order = torch.randperm(40, generator=generator)
+    assert edges(nb.reorder(order), order) == whole
+    assert edges(nb.part(7, 19), names) == {ends: edge for ends, edge in whole.items() if 7 <= ends[0] < 19}
+    assert edges(nb.part(7, 19).part(2, 5), names) == {ends: e for ends, e in whole.items() if 9 <= ends[0] < 12}
+
+    nodes = order[:12]
+    chosen = set(nodes.tolist())
+    heard = {source for node, source in whole if node in chosen}
+    assert nb.outside(nodes).tolist() == sorted(heard - chosen)
+    inner = nb.induced(nodes)
+    expected = {ends: edge[1:] for ends, edge in whole.items() if chosen.issuperset(ends)}
+    assert {ends: edge[1:] for ends, edge in edges(inner, nodes).items()} == expected
     sums = inner.weight.sum(1)
-    kept = sums > 0
-    torch.testing.assert_close(sums[kept], nb.weight[rows].sum(1)[kept])
+    torch.testing.assert_close(sums[sums > 0], nb.weight[nodes].sum(1)[sums > 0])
+
+
+@pytest.mark.parametrize("heads", [0, 4])
+def test_a_part_of_the_nodes_is_computed_as_among_all(heads):
+    nb, block = make_neighborhood(30, 5, isolated=2), GraphBlock(16, num_layers=8, heads=heads).eval()
+    z, r, h0 = torch.randn(3, 30, 16).unbind()
+    for messages in (None, block.messages(z + r)):
+        for whole, part in zip(block(z, r, h0, nb), block(z, r, h0[1:9], nb.part(1, 9), messages), strict=True):
+            torch.testing.assert_close(part, whole[1:9])

@@ -1,0 +1,60 @@
+"""Sparse matrices that grow by rows: in memory, or in files that are mapped into it and read where they are touched."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import scipy.sparse as sp
+
+
+class GrowingMatrix:
+    """Chunks of rows, put together as one CSR matrix.
+
+    Parameters
+    ----------
+    folder
+        Where to keep the entries (12 bytes each); None: in memory. What is there is replaced.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self._folder, self._chunks, self._lengths, self._width = folder, [], [np.zeros(1, dtype=np.int64)], 0
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+            for path in self._files(folder):
+                path.open("wb").close()
+
+    @staticmethod
+    def _files(folder: Path) -> tuple[Path, Path]:
+        return folder / "indices.i64", folder / "data.f32"
+
+    def append(self, chunk: sp.csr_matrix) -> None:
+        """Add rows, float32 ``[r, genes]``; OSError where the disk is full."""
+        self._width = chunk.shape[1]
+        if self._folder is None:
+            self._chunks.append(chunk)
+            return
+        self._lengths.append(np.diff(chunk.indptr).astype(np.int64))
+        # the type that scipy needs for the pointer too, once there are 2^31 entries
+        parts = (chunk.indices.astype(np.int64), chunk.data.astype(np.float32))
+        for path, part in zip(self._files(self._folder), parts, strict=True):
+            try:
+                with path.open("ab") as file:
+                    file.write(part.data)
+            except OSError as error:
+                needed = f"{sum(x.nbytes for x in parts) / 1e6:.0f} MB more are needed"
+                raise OSError(error.errno, f"cannot write {path} ({error.strerror}): {needed}.") from error
+
+    def matrix(self) -> sp.csr_matrix:
+        """All rows so far."""
+        if self._folder is None:
+            return sp.vstack(self._chunks, format="csr")
+        pointer = np.cumsum(np.concatenate(self._lengths))
+        indices, data = self._files(self._folder)
+        if pointer[-1] == 0:  # nothing to map
+            return sp.csr_matrix((len(pointer) - 1, self._width), dtype=np.float32)
+        result = sp.csr_matrix((len(pointer) - 1, self._width), dtype=np.float32)
+        # the constructor would read all indices, and copy them where a smaller type is enough
+        result.data, result.indices = np.memmap(data, np.float32, "r"), np.memmap(indices, np.int64, "r")
+        result.indptr = pointer
+        return result
