@@ -15,6 +15,7 @@ from graphfm import io, pp
 from graphfm.data import from_hetero, table_to_csr
 from graphfm.pp import knn, regulatory
 from graphfm.pp.correlation import strongest_correlations
+from graphfm.pp.search import ApproximateNeighbors
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")
 
@@ -89,6 +90,7 @@ def test_approximate_search(monkeypatch):
     data = AnnData(np.zeros((400, 1)), obsm={"points": points})
     pp.knn_graph(data, use_rep="points", key_added="exact")
     monkeypatch.setattr(knn, "EXACT_CELLS", 10)
+    monkeypatch.setattr("graphfm.pp.search.RECALL_CELLS", 400)
     for key in ("a", "b"):
         pp.knn_graph(data, use_rep="points", key_added=key)
     assert (data.obsp["a_connectivities"] != data.obsp["b_connectivities"]).nnz == 0
@@ -96,6 +98,17 @@ def test_approximate_search(monkeypatch):
     approximate, exact = neighbor_sets(data.obsp["a_distances"]), neighbor_sets(data.obsp["exact_distances"])
     shared = [len(x & y) for x, y in zip(approximate, exact, strict=True)]
     assert np.mean(shared) > 13.5
+    assert data.uns["a"]["params"]["recall"] == pytest.approx(np.mean(shared) / 14)
+
+
+def test_recall_counts_what_was_found():
+    points = np.random.default_rng(0).normal(size=(50, 3))
+    points[:8] = 100  # of many in one place the cell itself may not be among the nearest
+    found = np.array([[j for j in np.argsort(((points - x) ** 2).sum(1)) if j != i][:6] for i, x in enumerate(points)])
+    search = ApproximateNeighbors(n_neighbors=7, metric="euclidean", seed=0)
+    assert search._recall(points, np.sort(found)[:, ::-1]) == 1
+    found[:, 3:] = np.arange(50)[:, None]
+    assert search._recall(points, found) == pytest.approx(0.5, abs=0.05)
 
 
 def test_variable_genes(caplog):
