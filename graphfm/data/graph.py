@@ -114,14 +114,14 @@ def table_from_csr(
         attributes = None
     else:
         layers = distances if isinstance(distances, Sequence) else [distances]
-        attributes = np.stack([_values_at(layer, rows, columns, matrix.shape) for layer in layers], axis=1)
+        attributes = np.stack([_values_at(layer, matrix) for layer in layers], axis=1)
     if max_degree is not None:
         if max_degree < 1:
             raise ValueError(f"max_degree={max_degree} must be at least 1, or None to keep every edge.")
         tie = attributes[:, 0] if attributes is not None else np.zeros_like(weight)
         kept = _strongest(rows, columns, weight, tie, max_degree)
         if mutual if mutual is not None else _is_symmetric(matrix):
-            kept &= _reverse_kept(rows, columns, kept, matrix.shape)
+            kept &= _reverse_kept(matrix, kept)
         rows, columns, weight = rows[kept], columns[kept], weight[kept]
         attributes = None if attributes is None else attributes[kept]
     names = (source, relation, target)
@@ -164,7 +164,7 @@ def table_from_edges(
             raise ValueError(
                 f"Relation {edge_type} has a {what} outside 0 to {size - 1}: {values.min()}, {values.max()}."
             )
-    order = np.lexsort((columns, rows))
+    order = np.argsort(rows * shape[1] + columns, kind="stable")  # linear in edges that are sorted already
     order = order[weight[order] != 0]
     rows, columns = rows[order], columns[order]
     if np.any((np.diff(rows) == 0) & (np.diff(columns) == 0)):
@@ -215,26 +215,36 @@ def _to_csr(table: NeighborTable, values: torch.Tensor) -> sp.csr_matrix:
     return sp.csr_matrix(parts, shape=(table.num_targets, table.num_sources))
 
 
-def _values_at(matrix: Any, rows: np.ndarray, columns: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Entries of a sparse matrix at the given places, 0 where it has none."""
+def _values_at(matrix: Any, edges: sp.csr_matrix) -> np.ndarray:
+    """Entries of a sparse matrix at the given edges, 0 where it has none."""
     values = sp.csr_matrix(matrix, copy=True)
-    if values.shape != shape:
-        raise ValueError(f"distances have shape {values.shape}, adjacency has {shape}.")
+    if values.shape != edges.shape:
+        raise ValueError(f"distances have shape {values.shape}, adjacency has {edges.shape}.")
     values.sum_duplicates()
-    # one padding element, for a place beyond the last
-    keys = np.repeat(np.arange(shape[0]), np.diff(values.indptr)) * shape[1] + values.indices
-    keys, data = np.append(keys, -1), np.append(values.data, 0)
-    wanted = rows * shape[1] + columns
-    place = np.searchsorted(keys[:-1], wanted)
-    return np.where(keys[place] == wanted, data[place], 0).astype(np.float32)
+    values.eliminate_zeros()
+    result = np.zeros(edges.nnz, dtype=np.float32)
+    result[_numbered(edges).multiply(_pattern(values)).data - 1] = values.multiply(_pattern(edges)).data
+    return result
+
+
+def _pattern(matrix: sp.csr_matrix) -> sp.csr_matrix:
+    """One where there is an entry."""
+    return sp.csr_matrix((np.ones(matrix.nnz, dtype=np.int8), matrix.indices, matrix.indptr), shape=matrix.shape)
+
+
+def _numbered(matrix: sp.csr_matrix) -> sp.csr_matrix:
+    """The number of each entry, from 1."""
+    return sp.csr_matrix((np.arange(1, matrix.nnz + 1), matrix.indices, matrix.indptr), shape=matrix.shape)
 
 
 def _strongest(rows: np.ndarray, columns: np.ndarray, weight: np.ndarray, tie: np.ndarray, limit: int) -> np.ndarray:
-    order = np.lexsort((columns, tie, -np.abs(weight), rows))
     degree = np.bincount(rows, minlength=1)
+    kept = degree[rows] <= limit
+    crowded = np.flatnonzero(~kept)
+    order = crowded[np.lexsort((columns[crowded], tie[crowded], -np.abs(weight[crowded]), rows[crowded]))]
+    degree = np.where(degree > limit, degree, 0)
     start = np.cumsum(degree) - degree
-    kept = np.zeros(len(rows), dtype=bool)
-    kept[order] = np.arange(len(rows)) - start[rows] < limit
+    kept[order] = np.arange(len(order)) - start[rows[order]] < limit
     return kept
 
 
@@ -242,11 +252,12 @@ def _is_symmetric(matrix: sp.csr_matrix) -> bool:
     return matrix.shape[0] == matrix.shape[1] and (matrix != matrix.T).nnz == 0
 
 
-def _reverse_kept(rows: np.ndarray, columns: np.ndarray, kept: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+def _reverse_kept(edges: sp.csr_matrix, kept: np.ndarray) -> np.ndarray:
     """Whether the opposite edge is among those kept."""
-    if shape[0] != shape[1]:
-        raise ValueError(f"mutual=True needs a square adjacency, got {shape}. Use mutual=False.")
-    # sorted, as the edges come row by row
-    forward = np.append(rows[kept] * shape[1] + columns[kept], -1)
-    backward = columns * shape[1] + rows
-    return forward[np.searchsorted(forward[:-1], backward)] == backward
+    if edges.shape[0] != edges.shape[1]:
+        raise ValueError(f"mutual=True needs a square adjacency, got {edges.shape}. Use mutual=False.")
+    among = sp.csr_matrix((kept.astype(np.int8), edges.indices, edges.indptr), shape=edges.shape).T.tocsr()
+    among.eliminate_zeros()
+    result = np.zeros(edges.nnz, dtype=bool)
+    result[_numbered(edges).multiply(among).data - 1] = True
+    return result

@@ -173,12 +173,13 @@ def _blocks(matrix: Any, place: str) -> Iterator[sp.csr_matrix]:
         matrix = matrix.tocsr()
     elif not hasattr(matrix, "shape"):
         matrix = np.asarray(matrix)
+    in_memory = isinstance(matrix, np.ndarray) or sp.issparse(matrix)
     # sparse rows are mostly empty, so that more of them fit
-    room = _CHUNK_VALUES * (16 if sp.issparse(matrix) or isinstance(matrix, CSRDataset) else 1)
+    room = _CHUNK_VALUES * (4 if sp.issparse(matrix) or isinstance(matrix, CSRDataset) else 1)
     size = max(1, room // max(1, matrix.shape[1]))
     wide = dtype if dtype.kind == "f" and dtype.itemsize in (4, 8) else np.dtype(np.float64)
     for start in range(0, matrix.shape[0], size):
-        block = sp.csr_matrix(_block(matrix[start : start + size]), dtype=wide, copy=True)
+        block = sp.csr_matrix(_block(matrix[start : start + size]), dtype=wide, copy=in_memory)
         block.sum_duplicates()
         block.eliminate_zeros()
         yield block
