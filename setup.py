@@ -49,6 +49,7 @@ setup(
         "numpy>=1.26",
         "pandas>=2.1,<3",
         "pooch>=1.8",
+        "psutil>=5.9",
         "pymetis>=2023.1",
         # 0.6 and later hand scanpy 1.11 a sparse array that its neighbour search cannot read
         "pynndescent>=0.5,<0.6",

@@ -18,6 +18,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from graphfm.memory import Peak
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -82,17 +84,12 @@ def provenance() -> dict[str, str]:
 
 @contextmanager
 def measured() -> Iterator[dict[str, float]]:
-    """Fill a dict with ``seconds``, and on Linux ``peak_mb``: the most that the whole process held in the block."""
+    """Fill a dict with ``seconds`` and ``peak_mb``, the most that the whole process held in the block."""
     cost: dict[str, float] = {}
-    status, reset = Path("/proc/self/status"), Path("/proc/self/clear_refs")
-    if reset.exists() and os.access(reset, os.W_OK):
-        reset.write_text("5")
-    began = time.perf_counter()
+    peak, began = Peak(), time.perf_counter()
     yield cost
     cost["seconds"] = round(time.perf_counter() - began, 3)
-    if status.exists():
-        peak = next((line for line in status.read_text().splitlines() if line.startswith("VmHWM")), None)
-        cost |= {"peak_mb": round(int(peak.split()[1]) / 1024, 1)} if peak else {}
+    cost["peak_mb"] = round(peak.bytes() / 2**20, 1)
 
 
 def renew_readme(name: str, text: str, readme: Path = README) -> None:

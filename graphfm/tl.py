@@ -14,6 +14,7 @@ from tqdm import tqdm
 from graphfm import _keys, io
 from graphfm._checks import check_device, check_key_added, check_tile_size, make_folder
 from graphfm.io.files import is_lazy, writable
+from graphfm.memory import announced
 from graphfm.models.graphfm import GraphFM, GraphFMConfig
 from graphfm.models.inputs import CellGraph
 
@@ -85,7 +86,7 @@ def embed(
     >>> adata.obsm["X_graphfm"].shape
     (300, 128)
     """
-    from graphfm.data.prepare import cell_graph, check_relations, relations_of
+    from graphfm.data.prepare import cell_graph, check_relations, relations_of, table_width
 
     adata = io.as_anndata(adata)
     check_relations(relations)
@@ -98,13 +99,18 @@ def embed(
     if relations is None and not relations_of(adata):
         logger.info("no cell graph in adata.obsp: building one with graphfm.pp.knn_graph(adata)")
         build_graphs(adata, relations=("knn",), layer=layer, kind=kind)
-    cells = cell_graph(adata, relations=relations, layer=layer, kind=kind, organism=organism, with_expression=False)
-    order, states = _forward(model, cells, tile_size=tile_size, device=device)
-    for z, r in states:
-        last = z, r
-    adata.obsm[key_added] = model.readout(*last)[torch.argsort(order)].numpy(force=True)
+    relations = relations or relations_of(adata)
+    needed = model.inference_bytes(
+        adata.n_obs, width=table_width(adata, relations), components=model.config.dim, tile_size=tile_size
+    )
+    with announced(f"embedding {adata.n_obs:,} cells", needed):
+        cells = cell_graph(adata, relations=relations, layer=layer, kind=kind, organism=organism, with_expression=False)
+        order, states = _forward(model, cells, tile_size=tile_size, device=device)
+        for z, r in states:
+            last = z, r
+        adata.obsm[key_added] = model.readout(*last)[torch.argsort(order)].numpy(force=True)
     adata.uns[key_added] = {
-        "relations": list(relations or relations_of(adata)),
+        "relations": list(relations),
         "layer": layer or "X",
         "kind": kind,
         "num_layers": model.config.num_layers,

@@ -135,6 +135,18 @@ def relations_of(adata: AnnData) -> tuple[str, ...]:
     return tuple(relation for relation, (key, _) in CELL_RELATIONS.items() if key in adata.obsp)
 
 
+def table_width(adata: AnnData, relations: tuple[str, ...]) -> int:
+    """Columns that the table of these relations will have, nearly: it is made of edges in both directions."""
+    width = 0
+    for relation in relations:
+        matrix = adata.obsp.get(CELL_RELATIONS[relation][0])
+        if matrix is not None and matrix.nnz:
+            matrix = sp.csr_matrix(matrix)
+            into, out = np.diff(matrix.indptr).max(), np.bincount(matrix.indices).max()
+            width += min(MAX_DEGREE, int(max(into, out)))
+    return max(width, 1)
+
+
 def cell_neighborhood(adata: AnnData, *, relations: tuple[str, ...] | None = None) -> Neighborhood:
     """Cell-cell graphs of an AnnData as one neighbourhood; each relation has the same share of the weight."""
     if relations is None:

@@ -167,6 +167,29 @@ class GraphFM(nn.Module):
             z, r = block(z, r, h0, neighborhood)
         return self.readout(z, r)
 
+    def inference_bytes(self, num_cells: int, *, width: int, components: int, tile_size: int) -> int:
+        """Memory that an embedding needs at its peak, beside the weights and the expression.
+
+        Parameters
+        ----------
+        num_cells
+            Cells.
+        width
+            Columns of the table of neighbours.
+        components
+            Principal components of the cells.
+        tile_size
+            Cells computed at a time.
+        """
+        dim, heads, number = self.config.dim, self.config.heads, 4
+        # twice the table, in the order of the data and of the tiles, and its edges without padding
+        table = 2 * (8 + number + 8 + number) * width + 12 * width // 2
+        # stem, carrier, reader and their successors, keys, values; then the embedding in both orders
+        states = number * (components + (7 + 4) * dim)
+        # scores, bias, and what makes them; the hidden layer of the reader
+        tile = number * min(tile_size, num_cells) * (6 * width * heads + 8 * dim)
+        return num_cells * (table + states) + tile
+
     @torch.no_grad()
     def layers(
         self,
