@@ -139,12 +139,10 @@ def table_width(adata: AnnData, relations: tuple[str, ...]) -> int:
     """Columns that the table of these relations will have, nearly: it is made of edges in both directions."""
     width = 0
     for relation in relations:
-        matrix = adata.obsp.get(CELL_RELATIONS[relation][0])
-        if matrix is not None and matrix.nnz:
-            matrix = sp.csr_matrix(matrix)
-            into, out = np.diff(matrix.indptr).max(), np.bincount(matrix.indices).max()
-            width += min(MAX_DEGREE, int(max(into, out)))
-    return max(width, 1)
+        matrix = sp.csr_matrix(adata.obsp.get(CELL_RELATIONS[relation][0], (1, 1)))
+        into, out = np.diff(matrix.indptr).max(), np.bincount(matrix.indices, minlength=1).max()
+        width += max(1, min(MAX_DEGREE, int(max(into, out))))
+    return width
 
 
 def cell_neighborhood(adata: AnnData, *, relations: tuple[str, ...] | None = None) -> Neighborhood:
