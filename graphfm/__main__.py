@@ -46,11 +46,13 @@ def pretrain(
     organism: Organism = "auto",
     library_key: Column = None,
     checkpoint_every: int = 100,
+    parts: int | None = None,
     device: str = "cpu",
 ) -> None:
     """Train graphfm on your own cells, without labels.
 
-    Broken off, it goes on where it was: start it again with the same settings.
+    Broken off, it goes on where it was: start it again with the same settings. On several processes or machines:
+    torchrun --nproc-per-node 2 -m graphfm pretrain ...
 
     Args:
         data: One or more .h5ad or .zarr files with raw counts.
@@ -64,6 +66,8 @@ def pretrain(
         organism: Whose genes these are; found out by itself for human and mouse.
         library_key: Column of obs that names the slide or sample, for tissue sections.
         checkpoint_every: Steps between states on disk.
+        parts: Pieces of 256 cells in a batch, for processes to share; by default as many as there are processes. The
+            result depends on it, and not on the number of processes.
         device: "cpu", or "cuda" for a GPU.
     """
     from graphfm import GraphFM, io, tl
@@ -76,19 +80,24 @@ def pretrain(
     if len(set(names)) < len(names):
         raise ValueError(f"data: files need different names, got {names}")
     keep_freed_memory()
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    parts = processes if parts is None else parts
     model = None if start_from == "new" else GraphFM.from_pretrained(None if start_from == "shipped" else start_from)
     tl.pretrain(
         {path.stem: io.read(path, lazy=True) for path in data},
         out,
         model=model,
         size=size,
-        config=TrainConfig(steps=steps, seed=seed, lr=lr, checkpoint_every=checkpoint_every),
+        config=TrainConfig(
+            steps=steps, seed=seed, lr=lr, checkpoint_every=checkpoint_every, parts=parts, tiles_per_batch=4 * parts
+        ),
         layer=layer,
         organism=organism,
         library_key=library_key,
         device=device,
     )
-    print(f"Weights: {out / 'model.safetensors'}")
+    if os.environ.get("RANK", "0") == "0":
+        print(f"Weights: {out / 'model.safetensors'}")
 
 
 def embed(

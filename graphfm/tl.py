@@ -2,6 +2,7 @@
 
 import logging
 import shutil
+import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Literal
@@ -281,7 +282,7 @@ def pretrain(
         raise TypeError(f"config must be a graphfm.train.TrainConfig, got {type(config).__name__}")
     check_device(device)
     make_folder(Path(out))
-    expression = Path(out) / "expression"
+    expression = Path(tempfile.mkdtemp(prefix="expression_", dir=out))  # each process has its own
     try:
         corpus = _corpus(data, expression, layer=layer, organism=organism, library_key=library_key)
         return train.pretrain(model or new_model(size, seed=config.seed), corpus, out, config=config, device=device)

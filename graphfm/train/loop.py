@@ -21,6 +21,7 @@ from graphfm.models.graphfm import GraphFM
 from graphfm.models.inputs import CellGraph
 from graphfm.nn import NodeNorm
 from graphfm.objectives.masked_expression import MaskedExpressionConfig, masked_expression
+from graphfm.train.distributed import Team, team
 from graphfm.train.log import append, truncate
 from graphfm.train.state import load_state, save_state
 
@@ -43,6 +44,9 @@ class TrainConfig:
         On weight matrices.
     clip
         Largest gradient norm.
+    parts
+        Pieces that a batch is cut into, each a graph of its own. They are what processes share, so that the result
+        depends on this number and not on that of the processes.
     seed
         Of initial weights, batches and masks.
     checkpoint_every
@@ -59,13 +63,14 @@ class TrainConfig:
     lr: float = 3e-3
     weight_decay: float = 1e-2
     clip: float = 1.0
+    parts: int = 1
     seed: int = 0
     checkpoint_every: int = 100
     profile_every: int = 0
     objective: MaskedExpressionConfig = field(default_factory=MaskedExpressionConfig)
 
     def __post_init__(self) -> None:
-        for name in ("steps", "tile_size", "tiles_per_batch", "checkpoint_every"):
+        for name in ("steps", "tile_size", "tiles_per_batch", "parts", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.profile_every < 0:
@@ -98,7 +103,7 @@ def pretrain(
     """Train a model by masked expression, going on from a training state in `out` if there is one.
 
     A run that was killed and started again ends with the same weights, bit for bit, as one that was not (same
-    machine, any number of threads).
+    machine, any number of threads). Started by ``torchrun``, processes share the parts of each batch.
 
     Parameters
     ----------
@@ -116,12 +121,28 @@ def pretrain(
     Raises
     ------
     ValueError
-        No data, data without counts, or `out` belongs to a run with other settings or data.
+        No data, data without counts, more processes than parts, or `out` belongs to a run with other settings or data.
     FloatingPointError
         The loss is no longer finite; the last good state stays in `out`.
     """
-    config, out = config or TrainConfig(), Path(out)
+    with team(device) as processes:
+        return _pretrain(model, corpus, Path(out), config=config or TrainConfig(), device=device, team=processes)
+
+
+def _pretrain(
+    model: GraphFM,
+    corpus: Sequence[CellGraph],
+    out: Path,
+    *,
+    config: TrainConfig,
+    device: str | torch.device,
+    team: Team,
+) -> GraphFM:
     _check_corpus(corpus)
+    if team.size > config.parts:
+        raise ValueError(
+            f"parts={config.parts} cannot be shared by {team.size} processes. Pass parts={team.size} or a multiple."
+        )
     fingerprint = {
         "train": asdict(config),
         "data": [[cells.name, *cells.counts.shape, _digest(cells.counts)] for cells in corpus],
@@ -132,40 +153,32 @@ def pretrain(
             module.momentum = min(0.1, 10 / config.steps)
     optimizer = torch.optim.AdamW(_parameter_groups(model, config.weight_decay), lr=config.lr, betas=(0.9, 0.98))
     start = load_state(out, model, optimizer, fingerprint)
-    truncate(out, start)
+    if team.leads:
+        truncate(out, start)
     step = start
-    progress = tqdm(total=config.steps, initial=start, desc="pre-training", unit="step", disable=None)
+    quiet = None if team.leads else True
+    progress = tqdm(total=config.steps, initial=start, desc="pre-training", unit="step", disable=quiet)
     try:
         for step, epoch, cells, core in _schedule(corpus, config, start):
             began = time.perf_counter()
             _set_lr(optimizer, config, step)
-            generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
-            loss, diagnostics = masked_expression(model, cells, core, config=config.objective, generator=generator)
+            optimizer.zero_grad(set_to_none=True)
+            diagnostics = _gradients(model, cells, core, config, step, team)
             if not math.isfinite(diagnostics["loss"]):
                 raise FloatingPointError(
                     f"loss is {diagnostics['loss']} at step {step} on {cells.name}; try a lower lr"
                 )
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            if config.profile_every and step % config.profile_every == 0:
+            if team.leads and config.profile_every and step % config.profile_every == 0:
                 diagnostics["depth"] = _profile(model, cells, core)
             norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip)
             optimizer.step()
-            append(
-                out,
-                {
-                    "step": step,
-                    "epoch": epoch,
-                    "data": cells.name,
-                    **diagnostics,
-                    "gradient_norm": float(norm),
-                    "lr": optimizer.param_groups[0]["lr"],
-                    "seconds": round(time.perf_counter() - began, 4),
-                },
-            )
+            if team.leads:
+                place = {"step": step, "epoch": epoch, "data": cells.name}
+                cost = {"lr": optimizer.param_groups[0]["lr"], "seconds": round(time.perf_counter() - began, 4)}
+                append(out, place | diagnostics | {"gradient_norm": float(norm)} | cost)
             progress.update()
             progress.set_postfix(loss=f"{diagnostics['loss']:.4f}", null=f"{diagnostics['null_loss']:.4f}")
-            if (step + 1) % config.checkpoint_every == 0:
+            if team.leads and (step + 1) % config.checkpoint_every == 0:
                 save_state(out, model, optimizer, step + 1, fingerprint)
     except KeyboardInterrupt:
         # the step that was interrupted may be half done, so it is the last saved state that counts
@@ -173,9 +186,47 @@ def pretrain(
         raise
     finally:
         progress.close()
-    save_state(out, model, optimizer, config.steps, fingerprint)
-    model.eval().save_pretrained(out, metadata={"training": json.dumps(fingerprint)})
+    model.eval()
+    if team.leads:
+        save_state(out, model, optimizer, config.steps, fingerprint)
+        model.save_pretrained(out, metadata={"training": json.dumps(fingerprint)})
     return model
+
+
+def _gradients(
+    model: GraphFM, cells: CellGraph, core: torch.Tensor, config: TrainConfig, step: int, team: Team
+) -> dict[str, float]:
+    """Gradients and batch statistics of a batch, the means over its parts, whichever process computes which.
+
+    Returns
+    -------
+    Diagnostics of the whole batch.
+    """
+    parameters = list(model.parameters())
+    before = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    running = {name: buffer for name, buffer in model.named_buffers() if "running" in name}
+    after = {name: torch.zeros_like(buffer) for name, buffer in running.items()}
+    scores, sums = ("loss", "null_loss"), torch.zeros(2, device=parameters[0].device)
+    parts = [part for part in core.tensor_split(config.parts) if len(part)]
+    for number, part in team.share(list(enumerate(parts))):
+        for name, buffer in model.named_buffers():
+            buffer.copy_(before[name])
+        seed = (config.seed * 1_000_003 + step) * config.parts + number
+        generator = torch.Generator().manual_seed(seed)
+        loss, diagnostics = masked_expression(model, cells, part, config=config.objective, generator=generator)
+        weight = len(part) / len(core)
+        (weight * loss).backward()
+        sums += weight * sums.new_tensor([diagnostics[score] for score in scores])
+        for name, buffer in running.items():
+            after[name] += buffer / len(parts)
+    has_gradient = sums.new_tensor([float(p.grad is not None) for p in parameters])
+    gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+    team.add_up([sums, has_gradient, *after.values(), *gradients])
+    for name, buffer in running.items():
+        buffer.copy_(after[name])
+    for parameter, has, gradient in zip(parameters, has_gradient.tolist(), gradients, strict=True):
+        parameter.grad = gradient if has else None
+    return dict(zip(scores, sums.tolist(), strict=True))
 
 
 @torch.no_grad()

@@ -1,0 +1,118 @@
+"""Two processes train what one trains, and are killed without harm."""
+
+import os
+import random
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+
+from graphfm.models.checkpoint import load_tensors
+from graphfm.train import TrainConfig, pretrain
+from graphfm.train.distributed import Team, team
+from graphfm.train.log import read
+from tests.conftest import make_cells, make_model
+
+ROOT = Path(__file__).parents[2]
+CONFIG = TrainConfig(steps=50, tile_size=8, tiles_per_batch=6, checkpoint_every=5, parts=2)
+
+RUN = """
+import sys
+from tests.conftest import make_cells, make_model
+from tests.train.test_distributed import CONFIG
+from graphfm.train import pretrain
+pretrain(make_model(), [make_cells(), make_cells(num_cells=49, seed=1)], sys.argv[1], config=CONFIG)
+"""
+
+
+def start(tmp_path: Path, name: str, processes: int, *options: str) -> subprocess.Popen:
+    """A run in the background."""
+    script = tmp_path / "run.py"
+    script.write_text(RUN)
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), *options]
+    command = [sys.executable, *(launch if processes > 1 else []), str(script), str(tmp_path / name)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=(tmp_path / "said").open("w")
+    )
+
+
+def finished(tmp_path: Path, process: subprocess.Popen) -> None:
+    """Wait for a run, and show what it said if it failed."""
+    assert process.wait(timeout=300) == 0, (tmp_path / "said").read_text()[-3000:]
+
+
+def weights(tmp_path: Path, name: str) -> dict[str, torch.Tensor]:
+    """Trained weights of a run."""
+    return load_tensors(tmp_path / name / "model.safetensors")[0]
+
+
+def test_two_processes_train_what_one_trains(tmp_path):
+    finished(tmp_path, start(tmp_path, "two", 2))
+    finished(tmp_path, start(tmp_path, "one", 1))
+    one, two = read(tmp_path / "one"), read(tmp_path / "two")
+    assert [r["step"] for r in two] == list(range(50)) == [r["step"] for r in one]
+    for a, b in zip(one, two, strict=True):
+        assert a["loss"] == pytest.approx(b["loss"], rel=1e-4) and a["data"] == b["data"]
+        assert a["gradient_norm"] == pytest.approx(b["gradient_norm"], rel=1e-3)
+    trained = weights(tmp_path, "one")
+    for name, tensor in weights(tmp_path, "two").items():
+        torch.testing.assert_close(tensor, trained[name], atol=1e-4, rtol=1e-3)
+    assert one[0]["loss"] != one[-1]["loss"]
+
+
+def test_parts_are_graphs_of_their_own(tmp_path):
+    """Another number of parts is another training, and the same number is the same to the bit."""
+    for name, parts in (("a", 2), ("b", 2), ("c", 3)):
+        pretrain(make_model(), [make_cells()], tmp_path / name, config=replace(CONFIG, steps=8, parts=parts))
+    a, b, c = (weights(tmp_path, name) for name in "abc")
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    assert not all(torch.equal(a[name], c[name]) for name in a)
+
+
+@pytest.mark.slow
+def test_two_processes_killed_at_random_resume_exactly(tmp_path):
+    """Each kill costs the steps since the last state, no more; torchrun starts the rest of the team anew."""
+    finished(tmp_path, start(tmp_path, "whole", 2))
+    rng = random.Random(0)
+    process = start(tmp_path, "killed", 2, "--max-restarts", "3")
+    for _ in range(2):  # one of the workers
+        seen = len(read(tmp_path / "killed"))
+        while len(read(tmp_path / "killed")) < seen + rng.randint(3, 12) and process.poll() is None:
+            time.sleep(0.02)
+        workers = [child for child in psutil.Process(process.pid).children() if "run.py" in " ".join(child.cmdline())]
+        rng.choice(workers).kill()
+        time.sleep(1)
+    for each in [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]:
+        each.kill()
+    process.wait()
+    done = len(read(tmp_path / "killed"))
+    assert 0 < done < 50
+    finished(tmp_path, start(tmp_path, "killed", 2))
+    expected = weights(tmp_path, "whole")
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in weights(tmp_path, "killed").items())
+    strip = lambda name: [{k: v for k, v in r.items() if k != "seconds"} for r in read(tmp_path / name)]  # noqa: E731
+    assert strip("whole") == strip("killed")
+
+
+def test_too_many_processes(tmp_path):
+    from graphfm.train.loop import _pretrain
+
+    with pytest.raises(ValueError, match="parts=2 cannot be shared by 3 processes"):
+        _pretrain(make_model(), [make_cells()], tmp_path, config=CONFIG, device="cpu", team=Team(0, 3))
+
+
+def test_one_process_is_a_team(monkeypatch):
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    with team("cpu") as alone:
+        assert alone.leads and alone.share([1, 2, 3]) == [1, 2, 3]
+        x = torch.ones(2)
+        alone.add_up([x])
+        assert x.tolist() == [1, 1]
+    shares = [Team(rank, 3).share(range(7)) for rank in range(3)]
+    assert sorted(i for share in shares for i in share) == list(range(7))
