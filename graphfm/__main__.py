@@ -46,13 +46,14 @@ def pretrain(
     organism: Organism = "auto",
     library_key: Column = None,
     checkpoint_every: int = 100,
-    parts: int | None = None,
+    parts: Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")] = None,
     device: str = "cpu",
 ) -> None:
     """Train graphfm on your own cells, without labels.
 
-    Broken off, it goes on where it was: start it again with the same settings. On several processes or machines:
-    torchrun --nproc-per-node 2 -m graphfm pretrain ...
+    Broken off, it goes on where it was: start it again with the same settings.
+
+    On several processes: torchrun --nproc-per-node 2 -m graphfm pretrain ...
 
     Args:
         data: One or more .h5ad or .zarr files with raw counts.
@@ -191,7 +192,8 @@ def main() -> None:
         warnings.simplefilter("ignore")
     # threads that wait for each other by spinning bring two busy cores to a halt; torch is not imported yet
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    level = logging.INFO if os.environ.get("RANK", "0") == "0" else logging.WARNING  # one of many processes speaks
+    logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr)
     for noisy in ("anndata", "scanpy", "squidpy", "fsspec", "matplotlib"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     commands = {"demo": demo, "pretrain": pretrain, "embed": embed, "info": info}
