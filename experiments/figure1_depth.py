@@ -67,18 +67,17 @@ def draw(records: Sequence[dict], profiles: Sequence[dict]) -> Figure:
     layers = pd.DataFrame(profiles)
     shown = [d for d in PROFILED if len(layers) and d in set(layers["dataset"])][:2]
     below = [(dataset, metric) for dataset in shown for metric in ("effective_rank", "gradient_norm")]
-    columns = min(4, max(len(panels), 1))
-    height = -(-len(panels) // columns) + -(-len(below) // columns)
-    figure, axes = plt.subplots(
-        height, columns, figsize=(INCHES, 0.8 + 2.9 * height), layout="constrained", squeeze=False
-    )
-    flat = list(axes.flat)
-    for ax, (case, track) in zip(flat, panels, strict=False):
-        name = table1.TITLES.get(case.dataset, case.dataset)
-        title = name if track == "supervised" else f"{name}, {track}"
+    rows = [part for part in (panels[:5], panels[5:], below) if part]
+    figure = plt.figure(figsize=(INCHES, 0.8 + 2.9 * len(rows)), layout="constrained")
+    strips = figure.subfigures(len(rows) + 1, 1, height_ratios=[1.0] * len(rows) + [0.2])
+    drawn = [
+        ax for strip, row in zip(strips, rows, strict=False) for ax in strip.subplots(1, len(row), squeeze=False)[0]
+    ]
+    for ax, (case, track) in zip(drawn, panels, strict=False):
+        name = table1.TITLES.get(case.dataset, case.dataset).replace(", ", ",\n")
+        title = name if track == "supervised" else f"{name},\n{track}"
         curves(ax, summary.loc[case.dataset, track], case.recipe.score, title)
-    start = len(panels) + -len(panels) % columns
-    for ax, (dataset, metric) in zip(flat[start:], below, strict=False):
+    for ax, (dataset, metric) in zip(drawn[len(panels) :], below, strict=True):
         part = layers[(layers["dataset"] == dataset) & (layers["setting"] == "supervised")]
         part = part.drop_duplicates(["method", "layer"], keep="last").replace({np.nan: None})
         lines = {STYLES[m][0]: part[part["method"] == m].to_dict("records") for m in STYLES if m in set(part["method"])}
@@ -87,20 +86,17 @@ def draw(records: Sequence[dict], profiles: Sequence[dict]) -> Figure:
         for line in ax.get_lines():
             line.set(**styles[line.get_label()], markersize=4)
         ax.get_legend().remove()
-        ax.set_title(f"{table1.TITLES.get(dataset, dataset)},\n{table1.MAX_DEPTH} layers one by one")
+        ax.set_title(f"{table1.TITLES.get(dataset, dataset).split(',')[0]},\n{table1.MAX_DEPTH} layers one by one")
         if metric == "gradient_norm":
             ax.set_ylim(bottom=max(ax.get_ylim()[0], LEAST_GRADIENT))
         ax.spines[["top", "right"]].set_visible(False)
-    used = {*range(len(panels)), *range(start, start + len(below))}
-    for number, ax in enumerate(flat):
-        ax.set_visible(number in used)
     handles = {
         label: handle
-        for ax in flat[: len(panels)]
+        for ax in drawn[: len(panels)]
         for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)
     }
     names = [label for label, *_ in STYLES.values() if label in handles] + [OTHERS] * (OTHERS in handles)
-    figure.legend([handles[name] for name in names], names, loc="outside lower center", ncols=4, frameon=False)
+    strips[-1].legend([handles[name] for name in names], names, loc="center", ncols=4, frameon=False)
     return figure
 
 
