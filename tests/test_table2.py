@@ -15,6 +15,7 @@ FOLDER = Path(__file__).parent.parent / "experiments"
 sys.path.insert(0, str(FOLDER))
 
 import _spine  # noqa: E402
+import figure2_scaling as figure2  # noqa: E402
 import table2_scaling as table2  # noqa: E402
 
 
@@ -72,6 +73,16 @@ def test_a_process_that_was_broken_off_is_done_again(tmp_path):
     left = _spine.pending(path, table2.jobs([1000, 2000], 50))
     assert [job["num_cells"] for job in left if job["setting"] == "load"] == [2000]
     assert [job["width"] for job in left if job["setting"] != "load"] == [128, 256, 256]
+
+
+def test_figure_shows_the_records():
+    left, right = figure2.draw(records()).axes
+    stages = {line.get_label(): line for line in left.get_lines()}
+    assert stages["embedding"].get_xydata().tolist() == [[1000, 2.0], [2000, 3.0]]
+    total = next(line for label, line in stages.items() if label.startswith("from file to file, slope 0.58"))
+    assert total.get_ydata().tolist() == [2.0 * 6, 3.0 * 6]
+    assert right.get_lines()[0].get_ydata().tolist() == [1.5, 1.6]
+    assert figure2.slope([1, 10, 100], [5, 7, 70]) == pytest.approx(1)
 
 
 @pytest.mark.slow

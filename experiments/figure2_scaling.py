@@ -1,0 +1,87 @@
+"""Figure 2: Table 2 drawn. Time of every stage and memory of the process against the number of cells.
+
+Command: ``python experiments/figure2_scaling.py`` (``--smoke``: made-up records, nothing is kept)
+Cost:    seconds, from the records of Table 2
+Expect:  ``experiments/results/figure2_scaling.png``
+"""
+
+import argparse
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import _spine
+import matplotlib
+import numpy as np
+import pandas as pd
+import table2_scaling as table2
+from matplotlib.figure import Figure
+
+from graphfm import pl
+
+PATH = _spine.RESULTS / "figure2_scaling.png"
+MARKERS = "osD^vPX"
+LABELS = {
+    "knn": "components and neighbours",
+    "gather": "tables of the graph",
+    "tiles": "order for tiles",
+    "embed": "embedding",
+    "write": "writing",
+    "load": "opening the file",
+    "epoch": "an epoch of pre-training",
+}
+INCHES, DPI = 10.0, 150
+PATH_STAGES = [stage for stage in table2.STAGES if stage != "epoch"]
+
+
+def slope(cells: Sequence[float], values: Sequence[float]) -> float:
+    """Growth between the two largest sizes: 1 is in proportion to the cells."""
+    (a, b), (x, y) = np.log(np.asarray(cells)[-2:]), np.log(np.asarray(values)[-2:])
+    return float((y - x) / (b - a))
+
+
+def draw(records: Sequence[dict]) -> Figure:
+    """Seconds on the left, memory on the right, both on logarithmic axes."""
+    import matplotlib.pyplot as plt
+
+    frame = pd.DataFrame([r for r in records if r["setting"] in table2.STAGES])
+    frame = frame.drop_duplicates(["setting", "num_cells"], keep="last").sort_values("num_cells")
+    figure, (left, right) = plt.subplots(1, 2, figsize=(INCHES, 4.2), layout="constrained")
+    for number, (stage, label) in enumerate(LABELS.items()):
+        rows = frame[frame["setting"] == stage]
+        left.plot(rows["num_cells"], rows["seconds"], color=pl.PALETTE[number], marker=MARKERS[number], label=label)
+    path = frame[frame["setting"].isin(PATH_STAGES)].groupby("num_cells")
+    total, peak = path["seconds"].sum(), path["peak_mb"].max() / 1e3
+    growth = f", slope {slope(total.index, total):.2f} at the end" if len(total) > 1 else ""
+    left.plot(total.index, total, color="black", lw=2.4, label=f"from file to file{growth}")
+    right.plot(peak.index, peak, color="black", lw=2.4, marker="o")
+    left.set(xlabel="cells", ylabel="seconds", xscale="log", yscale="log", title="Time")
+    right.set(xlabel="cells", ylabel="GB", xscale="log", yscale="log", title="Memory of the process at its peak")
+    left.legend(frameon=False, fontsize=8)
+    for ax in (left, right):
+        ax.spines[["top", "right"]].set_visible(False)
+        ax.grid(alpha=0.25)
+    return figure
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--smoke", action="store_true")
+    parser.add_argument("--results", type=Path, default=table2.PATH, help="records of Table 2")
+    parser.add_argument("--out", type=Path, default=PATH)
+    options = parser.parse_args()
+    matplotlib.use("Agg")
+    with tempfile.TemporaryDirectory() as scratch:
+        out, records = options.out, _spine.read(options.results)
+        if options.smoke:
+            out = Path(scratch) / "figure2.png"
+            records = [
+                {"setting": stage, "num_cells": n, "seconds": n / 1e4, "peak_mb": 700 + n / 1e2}
+                for stage in table2.STAGES
+                for n in (1_000, 10_000)
+            ]
+        _spine.save_figure(draw(records), out, DPI)
+
+
+if __name__ == "__main__":
+    main()
