@@ -184,8 +184,8 @@ class GraphFM(nn.Module):
         dim, heads, number = self.config.dim, self.config.heads, 4
         # twice the table, in the order of the data and of the tiles, and its edges without padding
         table = 2 * (8 + number + 8 + number) * width + 12 * width // 2
-        # stem, carrier, reader and their successors, keys, values; then the embedding in both orders
-        states = number * (components + (7 + 4) * dim)
+        # stem, carrier, reader and their successors, keys, values, one in passing; in the end the embedding, twice
+        states = number * (components + 8 * dim)
         # scores, bias, and what makes them; the hidden layer of the reader
         tile = number * min(tile_size, num_cells) * (6 * width * heads + 8 * dim)
         return num_cells * (table + states) + tile
