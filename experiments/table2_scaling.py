@@ -69,15 +69,15 @@ def synthetic(path: Path, num_cells: int, num_genes: int, seed: int) -> None:
     kinds, file = [], None
     for start in range(0, num_cells, CHUNK):
         size = min(CHUNK, num_cells - start)
-        kind = rng.integers(TYPES, size=size)
+        kind = np.sort(rng.integers(TYPES, size=size))
         totals = rng.poisson(MOLECULES * rng.lognormal(0, 0.4, size)) + 1
+        ends = np.append(0, totals.cumsum())[np.bincount(kind, minlength=TYPES).cumsum()]
+        drawn = np.split(rng.random(totals.sum()), ends[:-1])
+        genes = np.concatenate([np.searchsorted(*pair) for pair in zip(share, drawn, strict=True)])
         rows = np.repeat(np.arange(size), totals)
-        drawn = rng.random(len(rows))
-        genes = np.empty(len(rows), dtype=np.int32)
-        for each in range(TYPES):
-            chosen = kind[rows] == each
-            genes[chosen] = np.searchsorted(share[each], drawn[chosen])
         counts = sp.csr_matrix((np.ones(len(rows), dtype=np.float32), (rows, genes)), shape=(size, num_genes))
+        order = rng.permutation(size)
+        counts, kind = counts[order], kind[order]
         kinds.append(kind)
         if file is None:
             names = vocabulary().table["human_id"].to_numpy(dtype=str)[:num_genes]
