@@ -1,15 +1,11 @@
 """Memory that is predicted, and that is measured."""
 
-import logging
 import re
 import subprocess
 import sys
 
-import numpy as np
 import psutil
 import pytest
-
-from graphfm import memory
 
 SCRIPT = """
 import logging, sys
@@ -31,33 +27,42 @@ graphfm.tl.embed(adata)
 """
 
 
-def test_peak_is_of_the_time_since():
-    before = memory.Peak().bytes()
-    peak = memory.Peak()
+HOLD = """
+import logging, sys
+import numpy as np
+from graphfm import memory
+logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
+before, peak = memory.Peak().bytes(), memory.Peak()
+held = np.ones(2**25)
+assert peak.bytes() >= before + 0.9 * held.nbytes
+del held
+if sys.platform == "linux":
+    assert memory.Peak().bytes() < before + 2**27
+with memory.announced("a task", int(sys.argv[1])):
     held = np.ones(2**25)
-    assert peak.bytes() >= before + 0.9 * held.nbytes
-    del held
-    if sys.platform == "linux":
-        assert memory.Peak().bytes() < before + 2**27
+"""
 
 
-@pytest.mark.parametrize(("needed", "level"), [(10, logging.INFO), (2**50, logging.WARNING)])
-def test_what_is_needed_and_taken_is_said(needed, level, caplog):
-    caplog.set_level(logging.INFO)
-    with memory.announced("a task", needed):
-        held = np.ones(2**25)
-    before, after = caplog.records
-    assert before.levelno == level and f"a task needs about {needed / 1e9:.2f} GB" in before.getMessage()
-    free = float(re.search(r"([\d.]+) GB are free", before.getMessage()).group(1))
-    assert free == pytest.approx(psutil.virtual_memory().available / 1e9, abs=2)
-    took = float(re.search(r"at most ([\d.]+) GB more", after.getMessage()).group(1))
-    assert 0.2 < took < 0.6 and held.nbytes == 2**28
+def said(script: str, argument: int) -> str:
+    """Log of a process of its own: one that has done other things may hold freed memory."""
+    command = [sys.executable, "-W", "ignore", "-c", script, str(argument)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stderr
+
+
+@pytest.mark.parametrize(("needed", "level"), [(10, "INFO"), (2**50, "WARNING")])
+def test_what_is_needed_and_taken_is_said(needed, level):
+    text = said(HOLD, needed)
+    assert f"{level} a task needs about {needed / 1e9:.2f} GB" in text
+    free = float(re.search(r"([\d.]+) GB are free", text).group(1))
+    assert 0 < free < psutil.virtual_memory().total / 1e9
+    assert 0.25 < float(re.search(r"at most ([\d.]+) GB more", text).group(1)) < 0.35
 
 
 @pytest.mark.slow
 def test_prediction_is_within_a_fifth():
-    command = [sys.executable, "-W", "ignore", "-c", SCRIPT, "150000"]
-    said = subprocess.run(command, capture_output=True, text=True, check=True).stderr
-    needed = float(re.search(r"150,000 cells needs about (.+) GB beside", said).group(1))
-    took = float(re.search(r"150,000 cells took .* at most (.+) GB more", said).group(1))
+    text = said(SCRIPT, 150_000)
+    needed = float(re.search(r"150,000 cells needs about (.+) GB beside", text).group(1))
+    took = float(re.search(r"150,000 cells took .* at most (.+) GB more", text).group(1))
     assert 0.3 < needed == pytest.approx(took, rel=0.2)

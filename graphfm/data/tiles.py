@@ -33,13 +33,12 @@ def locality_order(neighborhood: Neighborhood, tile_size: int = 512) -> Tensor:
     import pymetis
 
     n = len(neighborhood)
-    edge = (neighborhood.weight > 0).numpy(force=True)
-    columns = neighborhood.index.numpy(force=True)[edge]
+    index = neighborhood.index.numpy(force=True)
+    edge = (neighborhood.weight > 0).numpy(force=True) & (index != np.arange(n)[:, None])
+    columns = index[edge]
     pointer = np.concatenate([[0], np.cumsum(edge.sum(1))])
     pattern = sp.csr_matrix((np.ones(len(columns), dtype=np.int8), columns, pointer), shape=(n, n))
     pattern = pattern.maximum(pattern.T).tocsr()
-    pattern.setdiag(0)
-    pattern.eliminate_zeros()
     order = reverse_cuthill_mckee(pattern, symmetric_mode=True).astype(np.int64)
     if n > tile_size and pattern.nnz:
         options = pymetis.Options(seed=0)
