@@ -126,9 +126,8 @@ def measure(num_cells: int, num_genes: int, seed: int, scratch: Path, report: Ca
     if num_cells <= EPOCH_CELLS:
         cells = cell_graph(adata)
         steps = math.ceil(num_cells / 256)
-        staged(
-            "epoch", lambda: pretrain(tl.new_model("small"), [cells], scratch / "run", config=TrainConfig(steps=steps))
-        )
+        run = tempfile.mkdtemp(dir=scratch)
+        staged("epoch", lambda: pretrain(tl.new_model("small"), [cells], run, config=TrainConfig(steps=steps)))
 
 
 class Layer(nn.Module):
