@@ -35,9 +35,8 @@ PATH_STAGES = [stage for stage in table2.STAGES if stage != "epoch"]
 
 
 def slope(cells: Sequence[float], values: Sequence[float]) -> float:
-    """Growth between the two largest sizes: 1 is in proportion to the cells."""
-    (a, b), (x, y) = np.log(np.asarray(cells)[-2:]), np.log(np.asarray(values)[-2:])
-    return float((y - x) / (b - a))
+    """Growth, as the power of the number of cells: 1 is in proportion to it."""
+    return float(np.polyfit(np.log(cells), np.log(values), 1)[0])
 
 
 def draw(records: Sequence[dict]) -> Figure:
@@ -46,18 +45,19 @@ def draw(records: Sequence[dict]) -> Figure:
 
     frame = pd.DataFrame([r for r in records if r["setting"] in table2.STAGES])
     frame = frame.drop_duplicates(["setting", "num_cells"], keep="last").sort_values("num_cells")
-    figure, (left, right) = plt.subplots(1, 2, figsize=(INCHES, 4.2), layout="constrained")
+    figure, (left, right) = plt.subplots(1, 2, figsize=(INCHES, 4.8), layout="constrained")
     for number, (stage, label) in enumerate(LABELS.items()):
         rows = frame[frame["setting"] == stage]
         left.plot(rows["num_cells"], rows["seconds"], color=pl.PALETTE[number], marker=MARKERS[number], label=label)
     path = frame[frame["setting"].isin(PATH_STAGES)].groupby("num_cells")
     total, peak = path["seconds"].sum(), path["peak_mb"].max() / 1e3
-    growth = f", slope {slope(total.index, total):.2f} at the end" if len(total) > 1 else ""
+    large = total[total.index >= total.index.max() / 10]
+    growth = f", slope {slope(large.index, large):.2f} over the last decade" if len(large) > 1 else ""
     left.plot(total.index, total, color="black", lw=2.4, label=f"from file to file{growth}")
     right.plot(peak.index, peak, color="black", lw=2.4, marker="o")
     left.set(xlabel="cells", ylabel="seconds", xscale="log", yscale="log", title="Time")
     right.set(xlabel="cells", ylabel="GB", xscale="log", yscale="log", title="Memory of the process at its peak")
-    left.legend(frameon=False, fontsize=8)
+    figure.legend(loc="outside lower center", ncols=4, frameon=False)
     for ax in (left, right):
         ax.spines[["top", "right"]].set_visible(False)
         ax.grid(alpha=0.25)
