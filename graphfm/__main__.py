@@ -97,7 +97,7 @@ def pretrain(
         library_key=library_key,
         device=device,
     )
-    if os.environ.get("RANK", "0") == "0":
+    if _speaks():
         print(f"Weights: {out / 'model.safetensors'}")
 
 
@@ -185,6 +185,11 @@ def info(
     print(describe(model))
 
 
+def _speaks() -> bool:
+    """Whether this is the one of many processes (torchrun) that tells what happens."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def main() -> None:
     """Entry point of the console script: errors come without a stack of lines, unless GRAPHFM_DEBUG is set."""
     if not sys.warnoptions:
@@ -192,8 +197,7 @@ def main() -> None:
         warnings.simplefilter("ignore")
     # threads that wait for each other by spinning bring two busy cores to a halt; torch is not imported yet
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    level = logging.INFO if os.environ.get("RANK", "0") == "0" else logging.WARNING  # one of many processes speaks
-    logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr)
+    logging.basicConfig(level=logging.INFO if _speaks() else logging.WARNING, format="%(message)s", stream=sys.stderr)
     for noisy in ("anndata", "scanpy", "squidpy", "fsspec", "matplotlib"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     commands = {"demo": demo, "pretrain": pretrain, "embed": embed, "info": info}

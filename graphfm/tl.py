@@ -106,10 +106,10 @@ def embed(
     )
     with announced(f"embedding {adata.n_obs:,} cells", needed):
         cells = cell_graph(adata, relations=relations, layer=layer, kind=kind, organism=organism, with_expression=False)
-        order, states = _forward(model, cells, tile_size=tile_size, device=device)
+        _, place, states = _forward(model, cells, tile_size=tile_size, device=device)
         for z, r in states:
             last = z, r
-        adata.obsm[key_added] = model.readout(*last)[torch.argsort(order)].numpy(force=True)
+        adata.obsm[key_added] = model.readout(*last)[place].numpy(force=True)
     adata.uns[key_added] = {
         "relations": list(relations),
         "layer": layer or "X",
@@ -137,24 +137,25 @@ def layer_states(model: GraphFM, cells: CellGraph, *, tile_size: int = 8192, dev
     ------
     Tensor: ``[n, dim]`` before the first block, ``[n, 2 dim]`` (carrier, reader) after each.
     """
-    order, states = _forward(model, cells, tile_size=tile_size, device=device)
-    yield model.stem_cells(cells)
+    h0, place, states = _forward(model, cells, tile_size=tile_size, device=device)
+    yield h0[place]
     for z, r in states:
-        yield model.readout(z, r)[torch.argsort(order)]
+        yield model.readout(z, r)[place]
 
 
 @torch.no_grad()
 def _forward(
     model: GraphFM, cells: CellGraph, *, tile_size: int, device: str
-) -> tuple[Tensor, Iterator[tuple[Tensor, Tensor]]]:
-    """An order of the cells, and in it their carrier and reader after each layer."""
+) -> tuple[Tensor, Tensor, Iterator[tuple[Tensor, Tensor]]]:
+    """In an order for tiles: the stem's output, the place of each cell, carrier and reader after each layer."""
     from graphfm.data.tiles import locality_order
 
     model = model.to(device).eval()
     order = locality_order(cells.neighborhood).to(device)
     neighborhood = cells.neighborhood.to(device).reorder(order)
-    layers = model.layers(model.stem_cells(cells)[order], neighborhood, tile_size=tile_size)
-    return order, tqdm(layers, total=len(model.blocks), desc="layers", disable=None)
+    h0 = model.stem_cells(cells)[order]
+    layers = model.layers(h0, neighborhood, tile_size=tile_size)
+    return h0, torch.argsort(order), tqdm(layers, total=len(model.blocks), desc="layers", disable=None)
 
 
 def build_graphs(

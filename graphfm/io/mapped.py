@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import scipy.sparse as sp
 
+from graphfm.io.matrix import stack
+
 
 class GrowingMatrix:
     """Chunks of rows, put together as one CSR matrix.
@@ -48,12 +50,12 @@ class GrowingMatrix:
     def matrix(self) -> sp.csr_matrix:
         """All rows so far."""
         if self._folder is None:
-            return sp.vstack(self._chunks, format="csr")
+            return stack(self._chunks)
         pointer = np.cumsum(np.concatenate(self._lengths))
         indices, data = self._files(self._folder)
-        if pointer[-1] == 0:  # nothing to map
-            return sp.csr_matrix((len(pointer) - 1, self._width), dtype=np.float32)
         result = sp.csr_matrix((len(pointer) - 1, self._width), dtype=np.float32)
+        if pointer[-1] == 0:  # nothing to map
+            return result
         # the constructor would read all indices, and copy them where a smaller type is enough
         result.data, result.indices = np.memmap(data, np.float32, "r"), np.memmap(indices, np.int64, "r")
         result.indptr = pointer

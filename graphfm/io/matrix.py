@@ -48,7 +48,7 @@ def counts(adata: AnnData, *, layer: str | None = None) -> sp.csr_matrix:
         If there are no cells or no genes, or the values are NaN, infinite, negative, not whole, or above 2**24
         (beyond which float32 would silently round them).
     """
-    return stack([values for values, _ in row_chunks(adata, layer=layer)])
+    return stack(list(_checked(adata, layer, "counts")))
 
 
 def expression(adata: AnnData, *, layer: str | None = None, kind: Kind = "counts") -> sp.csr_matrix:
@@ -100,6 +100,12 @@ def row_chunks(
     KeyError, TypeError, ValueError
         As :func:`expression`, when the chunk is reached that has what is wrong.
     """
+    for values in _checked(adata, layer, kind):
+        yield values, values if kind == "log1p" else _log_normalize(values)
+
+
+def _checked(adata: AnnData, layer: str | None, kind: Kind) -> Iterator[sp.csr_matrix]:
+    """What the matrix holds, a chunk at a time."""
     if kind not in ("counts", "normalized", "log1p"):
         raise ValueError(f"kind={kind!r} is unknown. Use 'counts', 'normalized' or 'log1p'.")
     matrix, place = _locate(adata, layer)
@@ -109,8 +115,7 @@ def row_chunks(
             _check_counts(values.data, place, adata)
         elif kind == "log1p":
             _check_logarithms(values.data, place)
-        values = as_float32(values)
-        yield values, values if kind == "log1p" else _log_normalize(values)
+        yield as_float32(values)
 
 
 def _check_counts(data: np.ndarray, place: str, adata: AnnData) -> None:
@@ -173,13 +178,13 @@ def _blocks(matrix: Any, place: str) -> Iterator[sp.csr_matrix]:
         matrix = matrix.tocsr()
     elif not hasattr(matrix, "shape"):
         matrix = np.asarray(matrix)
-    in_memory = isinstance(matrix, np.ndarray) or sp.issparse(matrix)
+    in_file = isinstance(matrix, CSRDataset)
     # sparse rows are mostly empty, so that more of them fit
-    room = _CHUNK_VALUES * (4 if sp.issparse(matrix) or isinstance(matrix, CSRDataset) else 1)
+    room = _CHUNK_VALUES * (4 if sp.issparse(matrix) or in_file else 1)
     size = max(1, room // max(1, matrix.shape[1]))
     wide = dtype if dtype.kind == "f" and dtype.itemsize in (4, 8) else np.dtype(np.float64)
     for start in range(0, matrix.shape[0], size):
-        block = sp.csr_matrix(_block(matrix[start : start + size]), dtype=wide, copy=in_memory)
+        block = sp.csr_matrix(_block(matrix[start : start + size]), dtype=wide, copy=not in_file)
         block.sum_duplicates()
         block.eliminate_zeros()
         yield block

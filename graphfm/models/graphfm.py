@@ -1,6 +1,6 @@
 """The trunk: stems, a stack of graph blocks, heads. Everything that is learned is in this file's one class."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -197,7 +197,6 @@ class GraphFM(nn.Module):
         neighborhood: Neighborhood,
         *,
         tile_size: int,
-        empty: Callable[[Tensor], Tensor] = torch.empty_like,
     ) -> Iterator[tuple[Float[Tensor, "n d"], Float[Tensor, "n d"]]]:
         """Exact inference in bounded memory: carrier and reader after each layer, computed tile by tile.
 
@@ -212,10 +211,8 @@ class GraphFM(nn.Module):
             All edges.
         tile_size
             Nodes computed at a time; only speed and memory depend on it.
-        empty
-            Makes a matrix like another; there are six of them at a time.
         """
-        z, r, next_z, next_r, keys, values = h0, *(empty(h0) for _ in range(5))
+        z, r, next_z, next_r, keys, values = h0, *(torch.empty_like(h0) for _ in range(5))
         r.zero_()
         tiles = [slice(start, min(start + tile_size, len(h0))) for start in range(0, len(h0), tile_size)]
         parts = [neighborhood.part(tile.start, tile.stop) for tile in tiles]
@@ -225,7 +222,7 @@ class GraphFM(nn.Module):
             for tile, part in zip(tiles, parts, strict=True):
                 next_z[tile], next_r[tile] = block(z, r, h0[tile], part, (keys, values))
             yield next_z, next_r
-            z, next_z = next_z, empty(h0) if z is h0 else z
+            z, next_z = next_z, torch.empty_like(h0) if z is h0 else z
             r, next_r = next_r, r
 
     def save_pretrained(self, path: str | Path, *, metadata: dict[str, str] | None = None) -> Path:

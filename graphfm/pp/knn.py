@@ -11,7 +11,7 @@ from anndata import AnnData
 
 from graphfm import _keys, io
 from graphfm.io.files import writable
-from graphfm.io.matrix import Kind
+from graphfm.io.matrix import Kind, stack
 from graphfm.pp.search import EXACT_CELLS, ApproximateNeighbors
 
 logger = logging.getLogger(__name__)
@@ -150,12 +150,8 @@ def _write_pca(adata: AnnData, *, n_pcs: int, layer: str | None, kind: Kind, see
     if n_pcs < 1:
         raise ValueError(f"n_pcs={n_pcs} must be at least 1.")
     loadings = principal_axes(adata, n_pcs=n_pcs, layer=layer, kind=kind, seed=seed)
-    scores, sums = [], np.zeros(adata.n_vars)
-    for _, logged in io.row_chunks(adata, layer=layer, kind=kind):
-        scores.append(logged @ loadings)
-        sums += np.asarray(logged.sum(axis=0, dtype=np.float64)).ravel()
-    center = (sums / adata.n_obs) @ loadings
-    adata.obsm[_keys.X_PCA] = (np.concatenate(scores) - center).astype(np.float32)
+    scores = np.concatenate([logged @ loadings for _, logged in io.row_chunks(adata, layer=layer, kind=kind)])
+    adata.obsm[_keys.X_PCA] = (scores - scores.mean(axis=0, dtype=np.float64)).astype(np.float32)
     adata.varm[_keys.PCS] = loadings
 
 
@@ -214,7 +210,7 @@ def _sample(adata: AnnData, *, layer: str | None, kind: Kind, seed: int) -> sp.c
     for _, logged in io.row_chunks(adata, layer=layer, kind=kind):
         parts.append(logged[chosen[start : start + logged.shape[0]]])
         start += logged.shape[0]
-    return sp.vstack(parts, format="csr")
+    return stack(parts)
 
 
 def _variable_genes(expression: sp.csr_matrix) -> np.ndarray:
