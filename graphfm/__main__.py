@@ -48,6 +48,7 @@ def pretrain(
     checkpoint_every: int = 100,
     parts: Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")] = None,
     device: str = "cpu",
+    shard: tyro.conf.FlagCreatePairsOff[bool] = False,
 ) -> None:
     """Train graphfm on your own cells, without labels.
 
@@ -70,6 +71,7 @@ def pretrain(
         parts: Pieces of 256 cells in a batch, for processes to share; by default as many as there are processes. The
             result depends on it, and not on the number of processes.
         device: "cpu", or "cuda" for a GPU.
+        shard: Spread the weights over the processes (FSDP2), for networks that do not fit into one GPU.
     """
     from graphfm import GraphFM, io, tl
     from graphfm.allocator import keep_freed_memory
@@ -96,6 +98,7 @@ def pretrain(
         organism=organism,
         library_key=library_key,
         device=device,
+        shard=shard,
     )
     if _speaks():
         print(f"Weights: {out / 'model.safetensors'}")

@@ -228,6 +228,7 @@ def pretrain(
     organism: Literal["auto", "human", "mouse", "other"] = "auto",
     library_key: str | None = None,
     device: str = "cpu",
+    shard: bool = False,
 ) -> GraphFM:
     """Pre-train on your own data, without labels.
 
@@ -248,6 +249,8 @@ def pretrain(
         A `graphfm.train.TrainConfig`.
     layer, organism, library_key, device
         As in `embed` and `build_graphs`.
+    shard
+        As in `graphfm.train.pretrain`.
 
     Returns
     -------
@@ -286,7 +289,8 @@ def pretrain(
     expression = Path(tempfile.mkdtemp(prefix="expression_", dir=out))  # each process has its own
     try:
         corpus = _corpus(data, expression, layer=layer, organism=organism, library_key=library_key)
-        return train.pretrain(model or new_model(size, seed=config.seed), corpus, out, config=config, device=device)
+        model = model or new_model(size, seed=config.seed)
+        return train.pretrain(model, corpus, out, config=config, device=device, shard=shard)
     finally:
         shutil.rmtree(expression, ignore_errors=True)
 

@@ -6,13 +6,14 @@ import logging
 import math
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
 import scipy.sparse as sp
 import torch
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from tqdm import tqdm
 
 from graphfm.data.tiles import epoch_batches, locality_order
@@ -21,9 +22,9 @@ from graphfm.models.graphfm import GraphFM
 from graphfm.models.inputs import CellGraph
 from graphfm.nn import NodeNorm
 from graphfm.objectives.masked_expression import MaskedExpressionConfig, masked_expression
-from graphfm.train.distributed import Team, team
+from graphfm.train.distributed import Team, is_sharded, team, whole
 from graphfm.train.log import append, truncate
-from graphfm.train.state import load_state, save_state
+from graphfm.train.state import alone_in, load_state, save_state
 
 logger = logging.getLogger(__name__)
 
@@ -99,6 +100,7 @@ def pretrain(
     *,
     config: TrainConfig | None = None,
     device: str | torch.device = "cpu",
+    shard: bool = False,
 ) -> GraphFM:
     """Train a model by masked expression, going on from a training state in `out` if there is one.
 
@@ -112,21 +114,32 @@ def pretrain(
     corpus
         Data sets with counts.
     out
-        Folder for ``training.safetensors`` (state), ``log.jsonl`` and, at the end, ``model.safetensors``.
+        Folder for ``training.safetensors`` (state), ``log.jsonl`` and, at the end, ``model.safetensors``. One run at a
+        time.
     config
         Settings; those of the state in `out` must be the same.
     device
         Where to compute.
+    shard
+        Leave to each process a share of the blocks' weights, gradients and moments (FSDP2), for models that do not fit
+        into one device; slower, and of no use to one process alone. The result is the same.
+
+    Returns
+    -------
+    The trained model: `model` itself, unless its blocks are sharded.
 
     Raises
     ------
     ValueError
-        No data, data without counts, more processes than parts, or `out` belongs to a run with other settings or data.
+        No data, data without counts, more processes than parts, `out` is in use or belongs to a run with other settings
+        or data, or profiles are asked of sharded blocks.
     FloatingPointError
         The loss is no longer finite; the last good state stays in `out`.
     """
-    with team(device) as processes:
-        return _pretrain(model, corpus, Path(out), config=config or TrainConfig(), device=device, team=processes)
+    with team(device) as processes, alone_in(Path(out)) if processes.leads else nullcontext():
+        return _pretrain(
+            model, corpus, Path(out), config=config or TrainConfig(), device=device, team=processes, shard=shard
+        )
 
 
 def _pretrain(
@@ -137,11 +150,17 @@ def _pretrain(
     config: TrainConfig,
     device: str | torch.device,
     team: Team,
+    shard: bool = False,
 ) -> GraphFM:
     _check_corpus(corpus)
+    shard = shard and team.size > 1
     if team.size > config.parts:
         raise ValueError(
             f"parts={config.parts} cannot be shared by {team.size} processes. Pass parts={team.size} or a multiple."
+        )
+    if shard and config.profile_every:
+        raise ValueError(
+            f"profile_every={config.profile_every} needs whole blocks. Pass profile_every=0 or shard=False."
         )
     fingerprint = {
         "train": asdict(config),
@@ -151,7 +170,11 @@ def _pretrain(
     for module in model.modules():
         if isinstance(module, NodeNorm):  # statistics of the last tenth of the run, over all data sets
             module.momentum = min(0.1, 10 / config.steps)
-    optimizer = torch.optim.AdamW(_parameter_groups(model, config.weight_decay), lr=config.lr, betas=(0.9, 0.98))
+    if shard:
+        team.shard(model.blocks, device)
+    optimizer = torch.optim.AdamW(
+        _parameter_groups(model, config.weight_decay), lr=config.lr, betas=(0.9, 0.98), foreach=False if shard else None
+    )
     start = load_state(out, model, optimizer, fingerprint)
     if team.leads:
         truncate(out, start)
@@ -170,25 +193,29 @@ def _pretrain(
                 )
             if team.leads and config.profile_every and step % config.profile_every == 0:
                 diagnostics["depth"] = _profile(model, cells, core)
-            norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip)
+            norm = _clip(model, config.clip)
             optimizer.step()
             if team.leads:
                 place = {"step": step, "epoch": epoch, "data": cells.name}
                 cost = {"lr": optimizer.param_groups[0]["lr"], "seconds": round(time.perf_counter() - began, 4)}
-                append(out, place | diagnostics | {"gradient_norm": float(norm)} | cost)
+                append(out, place | diagnostics | {"gradient_norm": norm} | cost)
             progress.update()
             progress.set_postfix(loss=f"{diagnostics['loss']:.4f}", null=f"{diagnostics['null_loss']:.4f}")
-            if team.leads and (step + 1) % config.checkpoint_every == 0:
-                save_state(out, model, optimizer, step + 1, fingerprint)
+            if (step + 1) % config.checkpoint_every == 0:
+                save_state(out, model, optimizer, step + 1, fingerprint, team)
     except KeyboardInterrupt:
         # the step that was interrupted may be half done, so it is the last saved state that counts
         logger.warning("interrupted; run again with the same settings to go on from the last state in %s", out)
         raise
     finally:
         progress.close()
+    save_state(out, model, optimizer, config.steps, fingerprint, team)
+    if shard:
+        states = {name: whole(tensor) for name, tensor in model.state_dict().items()}
+        model = GraphFM(model.config).to(device)
+        model.load_state_dict(states)
     model.eval()
     if team.leads:
-        save_state(out, model, optimizer, config.steps, fingerprint)
         model.save_pretrained(out, metadata={"training": json.dumps(fingerprint)})
     return model
 
@@ -208,17 +235,20 @@ def _gradients(
     after = {name: torch.zeros_like(buffer) for name, buffer in running.items()}
     scores, sums = ("loss", "null_loss"), torch.zeros(2, device=parameters[0].device)
     parts = [part for part in core.tensor_split(config.parts) if len(part)]
-    for number, part in team.share(list(enumerate(parts))):
+    work = [(number, part, len(part) / len(core)) for number, part in enumerate(parts)]
+    if any(map(is_sharded, parameters)):  # whose processes must do equally many
+        work += [(0, parts[0], 0.0)] * (-len(work) % team.size)
+    for number, part, weight in team.share(work):
         for name, buffer in model.named_buffers():
             buffer.copy_(before[name])
         seed = (config.seed * 1_000_003 + step) * config.parts + number
         generator = torch.Generator().manual_seed(seed)
         loss, diagnostics = masked_expression(model, cells, part, config=config.objective, generator=generator)
-        weight = len(part) / len(core)
         (weight * loss).backward()
         sums += weight * sums.new_tensor([diagnostics[score] for score in scores])
         for name, buffer in running.items():
-            after[name] += buffer / len(parts)
+            after[name] += (weight > 0) * buffer / len(parts)
+    parameters = [parameter for parameter in parameters if not is_sharded(parameter)]
     has_gradient = sums.new_tensor([float(p.grad is not None) for p in parameters])
     gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
     team.add_up([sums, has_gradient, *after.values(), *gradients])
@@ -227,6 +257,15 @@ def _gradients(
     for parameter, has, gradient in zip(parameters, has_gradient.tolist(), gradients, strict=True):
         parameter.grad = gradient if has else None
     return dict(zip(scores, sums.tolist(), strict=True))
+
+
+def _clip(model: GraphFM, limit: float) -> float:
+    """Scale all gradients down to a norm of at most `limit`; the norm they had."""
+    groups = [[p for p in model.parameters() if p.grad is not None and is_sharded(p) == shared] for shared in (0, 1)]
+    norm = torch.hypot(*(whole(get_total_norm([p.grad for p in group])) for group in groups))
+    for group in groups:
+        clip_grads_with_norm_(group, limit, norm)
+    return float(norm)
 
 
 @torch.no_grad()

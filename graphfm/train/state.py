@@ -1,21 +1,62 @@
 """Training states: model, optimiser and step in one safetensors file."""
 
+import fcntl
 import json
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 
 from graphfm.models.checkpoint import commit, load_tensors, save_tensors
 from graphfm.models.graphfm import GraphFM
+from graphfm.train.distributed import Team, shared_like, whole
 
-STATE_FILE = "training.safetensors"
+logger = logging.getLogger(__name__)
+
+STATE_FILE, LOCK_FILE = "training.safetensors", "lock"
 
 
-def save_state(out: Path, model: GraphFM, optimizer: torch.optim.Optimizer, step: int, fingerprint: dict) -> Path:
-    """Write the state after `step` steps."""
+@contextmanager
+def alone_in(out: Path) -> Iterator[None]:
+    """Keep other runs out of a folder; the lock ends with the process, however that ends.
+
+    Raises
+    ------
+    ValueError
+        Another process is at work there.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    with (out / LOCK_FILE).open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise ValueError(
+                f"{out} is in use: process {file.read()} trains there. Wait for it or end it, or choose another folder."
+            ) from None
+        except OSError as error:
+            logger.warning("%s cannot be locked (%s): start no second run there", out, error)
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
+
+def save_state(
+    out: Path, model: GraphFM, optimizer: torch.optim.Optimizer, step: int, fingerprint: dict, team: Team
+) -> None:
+    """Write the state after `step` steps: the first process does, and all must take part."""
     tensors = {f"model/{name}": tensor for name, tensor in model.state_dict().items()}
     for number, moments in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer/{number}/{name}": torch.as_tensor(value) for name, value in moments.items()}
+    for name, tensor in tensors.items():  # one by one: no device ever holds more than one whole tensor
+        gathered = whole(tensor)
+        tensors[name] = gathered.cpu() if team.leads else tensor
+    if not team.leads:
+        return
     metadata = {
         "format": "graphfm-training",
         "step": str(step),
@@ -23,7 +64,7 @@ def save_state(out: Path, model: GraphFM, optimizer: torch.optim.Optimizer, step
         "config": json.dumps(model.config_dict()),
         "training": json.dumps(fingerprint, sort_keys=True),
     }
-    return save_tensors(out / STATE_FILE, tensors, metadata)
+    save_tensors(out / STATE_FILE, tensors, metadata)
 
 
 def load_state(out: Path, model: GraphFM, optimizer: torch.optim.Optimizer, fingerprint: dict) -> int:
@@ -49,11 +90,17 @@ def load_state(out: Path, model: GraphFM, optimizer: torch.optim.Optimizer, fing
                 f"{path} belongs to another run: its {name} settings are {metadata.get(name)}, now {value}. "
                 "Choose another output folder, or delete that file to start anew."
             )
-    model.load_state_dict({k.removeprefix("model/"): v for k, v in tensors.items() if k.startswith("model/")})
+    model.load_state_dict(
+        {name: shared_like(tensors[f"model/{name}"], own) for name, own in model.state_dict().items()}
+    )
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     moments: dict[int, dict[str, torch.Tensor]] = {}
     for key, tensor in tensors.items():
         if key.startswith("optimizer/"):
             _, number, name = key.split("/")
-            moments.setdefault(int(number), {})[name] = tensor
+            own = parameters[int(number)]
+            moments.setdefault(int(number), {})[name] = (
+                shared_like(tensor, own) if tensor.shape == own.shape else tensor
+            )
     optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
     return int(metadata["step"])
