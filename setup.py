@@ -9,6 +9,7 @@ ROOT = Path(__file__).parent
 BENCH = ["scvi-tools>=1.4", "harmonypy>=0.0.10", "scib-metrics>=0.5"]
 DEV = [
     "beartype>=0.18",
+    "distributed>=2024.8",
     "hypothesis>=6.100",
     "import-linter>=2.0",
     "mudata>=0.3",
@@ -65,7 +66,7 @@ setup(
     ],
     extras_require={
         "scatter": ["torch-scatter>=2.1.2"],
-        "prep": ["rdata>=0.11"],
+        "prep": ["distributed>=2024.8", "rdata>=0.11"],
         "bench": BENCH,
         "dev": DEV,
     },

@@ -57,7 +57,7 @@ def pretrain(
     On several processes: torchrun --nproc-per-node 2 -m graphfm pretrain ...
 
     Args:
-        data: One or more .h5ad or .zarr files with raw counts.
+        data: One or more .h5ad or .zarr files with raw counts, or what graphfm.tl.prepare made of them.
         out: Folder for the trained weights (model.safetensors), the log and the state to resume from.
         size: Size of a new network: tiny for a test, small for a laptop, base for a GPU.
         steps: Optimiser steps; the learning rate falls to zero over them.
@@ -75,6 +75,7 @@ def pretrain(
     """
     from graphfm import GraphFM, io, tl
     from graphfm.allocator import keep_freed_memory
+    from graphfm.data.prepared import SUFFIX
     from graphfm.train import TrainConfig
 
     if not data:
@@ -87,7 +88,7 @@ def pretrain(
     parts = processes if parts is None else parts
     model = None if start_from == "new" else GraphFM.from_pretrained(None if start_from == "shipped" else start_from)
     tl.pretrain(
-        {path.stem: io.read(path, lazy=True) for path in data},
+        {path.stem: path if path.suffix == SUFFIX else io.read(path, lazy=True) for path in data},
         out,
         model=model,
         size=size,

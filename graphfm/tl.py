@@ -4,6 +4,8 @@ import logging
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -12,7 +14,7 @@ from anndata import AnnData
 from torch import Tensor
 from tqdm import tqdm
 
-from graphfm import _keys, io
+from graphfm import __version__, _keys, io
 from graphfm._checks import check_device, check_key_added, check_tile_size, make_folder
 from graphfm.io.files import is_lazy, writable
 from graphfm.memory import announced
@@ -217,8 +219,80 @@ def _spatial_neighbors(adata: AnnData, library_key: str | None) -> int | None:
     return max(smallest - 1, 1)
 
 
+def prepare(
+    data: AnnData | str | Path,
+    out: str | Path,
+    *,
+    name: str | None = None,
+    layer: str | None = None,
+    organism: Literal["auto", "human", "mouse", "other"] = "auto",
+    library_key: str | None = None,
+) -> Path:
+    """Do once what `pretrain` would do with a data set before its first step, and in every process.
+
+    Graphs, genes, expression and tiles go to a folder of arrays, which is mapped into memory: a corpus may be larger
+    than that, and processes of one machine share it. Training on it gives the same weights. What is there already, of
+    the same file and settings, is left as it is.
+
+    Parameters
+    ----------
+    data
+        AnnData with counts, or its ``.h5ad`` or ``.zarr`` file, whose matrix is never read as a whole.
+    out
+        Folder of the corpus.
+    name
+        Of the data set; default: that of the file.
+    layer, organism, library_key
+        As in `embed` and `build_graphs`.
+
+    Returns
+    -------
+    ``<out>/<name>.prepared``, for `pretrain`.
+
+    Raises
+    ------
+    KeyError, ValueError
+        As in `embed`, with the name of the data set; or there is no name.
+    OSError
+        `data` is not there, or `out` cannot be written to.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import graphfm
+    >>> toy = graphfm.datasets.toy(num_cells=300, num_genes=200)
+    >>> graphfm.tl.prepare(toy, tempfile.mkdtemp(), name="toy").name
+    'toy.prepared'
+    """
+    from graphfm.data import prepared
+    from graphfm.data.tiles import locality_order
+    from graphfm.genes import vocabulary
+    from graphfm.train import TrainConfig
+
+    source = None if isinstance(data, AnnData) else Path(data)
+    if name is None and source is None:
+        raise ValueError("name: give the data set a name")
+    name = name or Path(source).stem
+    make_folder(Path(out))
+    folder = Path(out) / f"{name}{prepared.SUFFIX}"
+    about = {"settings": {"layer": layer, "organism": organism, "library_key": library_key}}
+    about["settings"] |= {"vocabulary": vocabulary().version, "graphfm": __version__}
+    if source is not None and source.exists():
+        about["source"] = {"path": str(source), "bytes": _bytes(source), "changed": source.stat().st_mtime_ns}
+        if folder.exists() and about.items() <= prepared.about(folder).items():
+            logger.info("%s is there already", folder)
+            return folder
+    adata = data if source is None else io.read(source, lazy=True)
+    with prepared.folder_for(folder) as partial, _named(name):
+        cells = _cells(adata, name, partial, layer=layer, organism=organism, library_key=library_key)
+        tile_size = TrainConfig().tile_size
+        order = locality_order(cells.neighborhood, tile_size)
+        prepared.write(replace(cells, order=order, order_tile=tile_size), partial, about=about)
+    return folder
+
+
 def pretrain(
-    data: Mapping[str, AnnData],
+    data: Mapping[str, AnnData | str | Path],
     out: str | Path,
     *,
     model: GraphFM | None = None,
@@ -237,6 +311,7 @@ def pretrain(
     data
         AnnData with counts, by name. Missing graphs are built (`build_graphs`) and written to them. Of those whose
         matrix is in a file (``graphfm.io.read(path, lazy=True)``, or backed), what is trained on stays in files too.
+        Or folders that `prepare` made: nothing is then left to do, and almost nothing is in memory.
     out
         Folder of the run: training state, log, and at the end ``model.safetensors`` for `embed`. Started again
         with the same settings, a run that was broken off goes on where it was.
@@ -296,23 +371,53 @@ def pretrain(
 
 
 def _corpus(
-    data: Mapping[str, AnnData], folder: Path, *, layer: str | None, organism: str, library_key: str | None
+    data: Mapping[str, AnnData | str | Path],
+    folder: Path,
+    *,
+    layer: str | None,
+    organism: str,
+    library_key: str | None,
 ) -> list[CellGraph]:
     """Graphs and expression of each data set; the latter in `folder` for those whose matrix is in a file."""
-    from graphfm.data.prepare import cell_graph
+    from graphfm.data import prepared
 
     corpus = []
-    for number, (name, adata) in enumerate(data.items()):
-        try:
-            adata = io.as_anndata(adata)
-            build_graphs(adata, library_key=library_key, layer=layer)
+    for number, (name, source) in enumerate(data.items()):
+        with _named(name):
+            if isinstance(source, str | Path):
+                corpus.append(prepared.read(Path(source), name=str(name)))
+                continue
+            adata = io.as_anndata(source)
             in_file = is_lazy(adata.X if layer is None else adata.layers.get(layer))
             cache = folder / str(number) if in_file else None
-            corpus.append(cell_graph(adata, layer=layer, organism=organism, cache=cache, name=str(name)))
-        except (KeyError, TypeError, ValueError) as error:
-            kind = next(k for k in (KeyError, TypeError, ValueError) if isinstance(error, k))
-            raise kind(f"data set {name!r}: {error.args[0] if error.args else error}") from error
+            corpus.append(_cells(adata, str(name), cache, layer=layer, organism=organism, library_key=library_key))
     return corpus
+
+
+def _cells(
+    adata: AnnData, name: str, cache: Path | None, *, layer: str | None, organism: str, library_key: str | None
+) -> CellGraph:
+    """Graphs and expression of a data set; the latter in the folder `cache`, if there is one."""
+    from graphfm.data.prepare import cell_graph
+
+    adata = io.as_anndata(adata)
+    build_graphs(adata, library_key=library_key, layer=layer)
+    return cell_graph(adata, layer=layer, organism=organism, cache=cache, name=name)
+
+
+@contextmanager
+def _named(name: str) -> Iterator[None]:
+    """Errors say which data set they are about."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError) as error:
+        kind = next(k for k in (KeyError, TypeError, ValueError) if isinstance(error, k))
+        raise kind(f"data set {name!r}: {error.args[0] if error.args else error}") from error
+
+
+def _bytes(path: Path) -> int:
+    """Size of a file, or of all in a folder."""
+    return path.stat().st_size if path.is_file() else sum(f.stat().st_size for f in path.rglob("*") if f.is_file())
 
 
 def new_model(size: Literal["tiny", "small", "base"] = "small", *, seed: int = 0) -> GraphFM:

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from graphfm import io, pp, tl
 from graphfm.__main__ import main
 from graphfm.data.prepare import cell_neighborhood
-from graphfm.io.mapped import GrowingMatrix
+from graphfm.io import mapped
 from graphfm.train import TrainConfig
 from tests.small import lively_model, make_toy
 
@@ -307,7 +307,7 @@ def test_full_disk(toy, tmp_path, weights, monkeypatch):
     assert "No space left on device" in said and "out.h5ad" in said and out.read_text() == "what was there"
     training = ("pretrain", source, "--out", tmp_path / "run", "--size", "tiny", "--steps", 1)
     with monkeypatch.context() as files:
-        files.setattr(GrowingMatrix, "_files", staticmethod(lambda folder: (Path("/dev/full"),) * 2))
+        files.setattr(mapped, "_files", lambda folder: (Path("/dev/full"),) * 2)
         said = command(monkeypatch, *training)
         assert "No space left on device" in said and "/dev/full" in said
     assert not list((tmp_path / "run").iterdir())

@@ -9,6 +9,8 @@ import scipy.sparse as sp
 
 from graphfm.io.matrix import stack
 
+POINTER = "pointer.npy"
+
 
 class GrowingMatrix:
     """Chunks of rows, put together as one CSR matrix.
@@ -23,12 +25,8 @@ class GrowingMatrix:
         self._folder, self._chunks, self._lengths, self._width = folder, [], [np.zeros(1, dtype=np.int64)], 0
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
-            for path in self._files(folder):
+            for path in _files(folder):
                 path.open("wb").close()
-
-    @staticmethod
-    def _files(folder: Path) -> tuple[Path, Path]:
-        return folder / "indices.i64", folder / "data.f32"
 
     def append(self, chunk: sp.csr_matrix) -> None:
         """Add rows, float32 ``[r, genes]``; OSError where the disk is full."""
@@ -39,7 +37,7 @@ class GrowingMatrix:
         self._lengths.append(np.diff(chunk.indptr).astype(np.int64))
         # the type that scipy needs for the pointer too, once there are 2^31 entries
         parts = (chunk.indices.astype(np.int64), chunk.data.astype(np.float32))
-        for path, part in zip(self._files(self._folder), parts, strict=True):
+        for path, part in zip(_files(self._folder), parts, strict=True):
             try:
                 with path.open("ab") as file:
                     file.write(part.data)
@@ -51,12 +49,22 @@ class GrowingMatrix:
         """All rows so far."""
         if self._folder is None:
             return stack(self._chunks)
-        pointer = np.cumsum(np.concatenate(self._lengths))
-        indices, data = self._files(self._folder)
-        result = sp.csr_matrix((len(pointer) - 1, self._width), dtype=np.float32)
-        if pointer[-1] == 0:  # nothing to map
-            return result
-        # the constructor would read all indices, and copy them where a smaller type is enough
-        result.data, result.indices = np.memmap(data, np.float32, "r"), np.memmap(indices, np.int64, "r")
-        result.indptr = pointer
+        np.save(self._folder / POINTER, np.cumsum(np.concatenate(self._lengths)))
+        return open_matrix(self._folder, self._width)
+
+
+def open_matrix(folder: Path, num_columns: int) -> sp.csr_matrix:
+    """What a `GrowingMatrix` left in a folder."""
+    pointer = np.load(folder / POINTER)
+    indices, data = _files(folder)
+    result = sp.csr_matrix((len(pointer) - 1, num_columns), dtype=np.float32)
+    if pointer[-1] == 0:  # nothing to map
         return result
+    # the constructor would read all indices, and copy them where a smaller type is enough
+    result.data, result.indices = np.memmap(data, np.float32, "r"), np.memmap(indices, np.int64, "r")
+    result.indptr = pointer
+    return result
+
+
+def _files(folder: Path) -> tuple[Path, Path]:
+    return folder / "indices.i64", folder / "data.f32"

@@ -1,12 +1,13 @@
 """What the trunk reads of a data set: arrays and tensors, no AnnData."""
 
+import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 import scipy.sparse as sp
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from graphfm.nn.neighborhood import Neighborhood
@@ -45,6 +46,8 @@ class CellGraph:
         Version of the gene vocabulary that `gene_rows` refers to.
     name
         Of the data set, for logs.
+    order, order_tile
+        The cells in the order of tiles of that size, where it is known beforehand.
     """
 
     scores: Float[Tensor, "n p"]
@@ -58,11 +61,24 @@ class CellGraph:
     neighborhood: Neighborhood
     vocabulary: str
     name: str = "data"
+    order: Int[Tensor, "n"] | None = None
+    order_tile: int = 0
 
     @property
     def num_cells(self) -> int:
         """Cells."""
         return len(self.scores)
+
+    @cached_property
+    def digest(self) -> str:
+        """Short hash of the counts: the same name and shape are not yet the same data."""
+        content = hashlib.blake2b(digest_size=8)
+        for start in range(0, self.num_cells, CHUNK):
+            counts = self.counts[start : start + CHUNK]
+            for array in (counts.indptr, counts.indices):
+                content.update(array.astype(np.int64))
+            content.update(np.ascontiguousarray(counts.data))
+        return content.hexdigest()
 
     @cached_property
     def scale(self) -> float:

@@ -1,6 +1,5 @@
 """The pre-training loop: one screen, resumable to the bit."""
 
-import hashlib
 import json
 import logging
 import math
@@ -10,8 +9,6 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-import numpy as np
-import scipy.sparse as sp
 import torch
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from tqdm import tqdm
@@ -164,7 +161,7 @@ def _pretrain(
         )
     fingerprint = {
         "train": asdict(config),
-        "data": [[cells.name, *cells.counts.shape, _digest(cells.counts)] for cells in corpus],
+        "data": [[cells.name, *cells.counts.shape, cells.digest] for cells in corpus],
     }
     model = model.to(device).train()
     for module in model.modules():
@@ -287,7 +284,12 @@ def _schedule(
     corpus: Sequence[CellGraph], config: TrainConfig, start: int
 ) -> Iterator[tuple[int, int, CellGraph, torch.Tensor]]:
     """Steps from `start` on: (step, epoch, data set, cells), a function of the settings alone."""
-    orders = [locality_order(cells.neighborhood, config.tile_size) for cells in corpus]
+    orders = [
+        locality_order(cells.neighborhood, config.tile_size)
+        if cells.order_tile != config.tile_size or cells.order is None
+        else cells.order
+        for cells in corpus
+    ]
     step, epoch = 0, 0
     while True:
         batches = [
@@ -309,14 +311,6 @@ def _schedule(
                 yield step, epoch, *batches[i]
             step += 1
         epoch += 1
-
-
-def _digest(counts: sp.csr_matrix) -> str:
-    """Short hash of the counts: the same name and shape are not yet the same data."""
-    content = hashlib.blake2b(digest_size=8)
-    for array in (counts.indptr, counts.indices, counts.data):
-        content.update(np.ascontiguousarray(array))
-    return content.hexdigest()
 
 
 def _set_lr(optimizer: torch.optim.Optimizer, config: TrainConfig, step: int) -> None:

@@ -2,7 +2,6 @@
 
 import fcntl
 import json
-import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,9 +13,7 @@ from graphfm.models.checkpoint import commit, load_tensors, save_tensors
 from graphfm.models.graphfm import GraphFM
 from graphfm.train.distributed import Team, shared_like, whole
 
-logger = logging.getLogger(__name__)
-
-STATE_FILE, LOCK_FILE = "training.safetensors", "lock"
+STATE_FILE = "training.safetensors"
 
 
 @contextmanager
@@ -29,20 +26,16 @@ def alone_in(out: Path) -> Iterator[None]:
         Another process is at work there.
     """
     out.mkdir(parents=True, exist_ok=True)
-    with (out / LOCK_FILE).open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            raise ValueError(
-                f"{out} is in use: process {file.read()} trains there. Wait for it or end it, or choose another folder."
-            ) from None
-        except OSError as error:
-            logger.warning("%s cannot be locked (%s): start no second run there", out, error)
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
+    folder = os.open(out, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
+    except BlockingIOError:
+        raise ValueError(
+            f"{out} is in use: another process trains there. Wait for it or end it, or choose another folder."
+        ) from None
+    finally:
+        os.close(folder)
 
 
 def save_state(

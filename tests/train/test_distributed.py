@@ -137,7 +137,7 @@ def test_twenty_kills_at_random(tmp_path):
 def test_one_run_a_folder(tmp_path):
     with (
         alone_in(tmp_path),
-        pytest.raises(ValueError, match=f"in use: process {os.getpid()} trains there"),
+        pytest.raises(ValueError, match="in use: another process trains there"),
         alone_in(tmp_path),
     ):
         pass
