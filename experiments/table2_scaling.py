@@ -10,10 +10,15 @@ Stages:  ``load`` opens the file; ``knn`` reads it twice for principal component
          reads it for the trunk and makes tables of the graph; ``tiles`` orders the cells; ``embed`` runs the trunk of
          the package; ``write`` copies the file with what was added; ``epoch``: pre-training on each cell once (up to
          100,000). Imports and compiling are not counted.
-         ``seconds``, ``peak_mb`` (of the whole process), ``recall``: share of the true neighbours that were found.
+         ``seconds``, ``peak_mb`` (of the whole process), ``recall``: share of the true neighbours that were found,
+         ``predicted_mb``: what `graphfm.tl.embed` would say before ``gather`` that the process will hold at most.
 Layer:   forward and backward of one layer of attention on 20,000 nodes with 15 neighbours each: ``cpu_ms`` over all
          threads, the least of five in turns with the others. ``tuned``: freed memory stays in the process
-         (`graphfm.allocator`). ``floor``: the four projections without any attention.
+         (`graphfm.allocator`). ``floor``: the four projections without any attention. ``core``: attention without any
+         projection; ``bound``: the time in which this machine copies as many bytes as the core must gather (keys and
+         values of every edge forward, once more backward, then queries and gradients by the transposed table).
+Processes: ``torchrun`` with one and with two processes, each with one thread, on the same batches of two parts;
+         ``seconds`` is the median of a step.
 
 Read with care: one run each. The types have no structure inside, so that most cells have many neighbours almost as
 near as the nearest, and an approximate search finds fewer of them than in real cells.
@@ -35,6 +40,7 @@ import anndata
 import h5py
 import numpy as np
 import pandas as pd
+import psutil
 import scipy.sparse as sp
 import torch
 from torch import Tensor, nn
@@ -43,20 +49,22 @@ from tqdm import tqdm
 import graphfm
 from graphfm import io, pp, tl
 from graphfm.allocator import keep_freed_memory
-from graphfm.data.prepare import cell_graph
+from graphfm.data.prepare import cell_graph, table_width
 from graphfm.data.tiles import locality_order
 from graphfm.genes import vocabulary
 from graphfm.nn import neighbor_attention
 from graphfm.pp.search import ApproximateNeighbors
 from graphfm.train import TrainConfig, pretrain
+from graphfm.train.log import read
 
 PATH = _spine.RESULTS / "table2_scaling.jsonl"
 CELLS = (1_000, 10_000, 100_000, 300_000, 1_000_000)
 STAGES = ("load", "knn", "gather", "tiles", "embed", "write", "epoch")
 EPOCH_CELLS = 100_000
-GENES, TYPES, MOLECULES, CHUNK = 5_000, 40, 1_500, 10_000
+GENES, TYPES, MOLECULES, CHUNK, TILE = 5_000, 40, 1_500, 10_000, 8192
 NODES, NEIGHBORS = 20_000, 15
 SHAPES = ((128, 8), (256, 8))
+PROCESSES, TRAINED, STEPS = (1, 2), 5_000, 40
 ALLOCATORS = {"default": {}, "tuned": {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "34359738368"}}
 
 
@@ -112,16 +120,19 @@ def measure(num_cells: int, num_genes: int, seed: int, scratch: Path, report: Ca
     adata = staged("load", lambda: io.read(path, lazy=True))
     recall = lambda: adata.uns["neighbors"]["params"].get("recall", 1.0)  # noqa: E731
     staged("knn", lambda: pp.knn_graph(adata, seed=seed), recall=recall)
+    width = table_width(adata, ("knn",))
+    needed = model.inference_bytes(num_cells, width=width, components=model.config.dim, tile_size=TILE)
+    predicted = round((psutil.Process().memory_info().rss + needed) / 2**20, 1)
     cells = staged("gather", lambda: cell_graph(adata, with_expression=False))
     order = staged("tiles", lambda: locality_order(cells.neighborhood))
 
     def embed() -> None:
-        for z, r in model.layers(model.stem_cells(cells)[order], cells.neighborhood.reorder(order), tile_size=8192):
+        for z, r in model.layers(model.stem_cells(cells)[order], cells.neighborhood.reorder(order), tile_size=TILE):
             last = z, r
         adata.obsm["X_graphfm"] = model.readout(*last)[torch.argsort(order)].numpy(force=True)
 
     with torch.no_grad():
-        staged("embed", embed)
+        staged("embed", embed, predicted_mb=lambda: predicted)
     staged("write", lambda: io.annotate(path, adata, scratch / f"embedded_{num_cells}_{seed}.h5ad"))
     if num_cells <= EPOCH_CELLS:
         cells = cell_graph(adata)
@@ -145,6 +156,29 @@ class Layer(nn.Module):
         return neighbor_attention(q / q.shape[-1] ** 0.5, k, v, self.table, **self.how).flatten(1) + self.skip(x)
 
 
+class Core(nn.Module):
+    """`neighbor_attention` alone, of the nodes' states themselves."""
+
+    def __init__(self, heads: int, table: Tensor) -> None:
+        super().__init__()
+        self.heads, self.table = heads, table
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = (x.detach().unflatten(1, (self.heads, -1)).requires_grad_() for _ in range(3))
+        return neighbor_attention(q, k, v, self.table, backend="numba")
+
+
+def copy_speed(num_bytes: int, repeats: int) -> float:
+    """Bytes that are read a second, by all threads, while an array of some size is copied; the best of the repeats."""
+    source = torch.randn(num_bytes // 4)
+    target, best = torch.empty_like(source), math.inf
+    for _ in range(10 * repeats):
+        began = time.perf_counter()
+        target.copy_(source)
+        best = min(best, time.perf_counter() - began)
+    return num_bytes / best
+
+
 def layers(width: int, heads: int, nodes: int, repeats: int) -> dict[str, dict[str, float]]:
     """CPU time and wall time of each layer in this process, in turns."""
     from torch_geometric.nn import GATv2Conv, TransformerConv
@@ -159,10 +193,11 @@ def layers(width: int, heads: int, nodes: int, repeats: int) -> dict[str, dict[s
         "transformer_conv": TransformerConv(width, width // heads, heads=heads),
         "gatv2_conv": GATv2Conv(width, width // heads, heads=heads, add_self_loops=False),
         "floor": Layer(width, heads, table),
+        "core": Core(heads, table),
     }
 
     def once(layer: nn.Module) -> tuple[float, float]:
-        h, arguments = x.clone().requires_grad_(), () if isinstance(layer, Layer) else (edges,)
+        h, arguments = x.clone().requires_grad_(), () if isinstance(layer, Layer | Core) else (edges,)
         began = time.process_time(), time.perf_counter()
         layer(h, *arguments).sum().backward()
         return time.process_time() - began[0], time.perf_counter() - began[1]
@@ -176,7 +211,20 @@ def layers(width: int, heads: int, nodes: int, repeats: int) -> dict[str, dict[s
     least = {
         name: [round(1e3 * min(column), 2) for column in zip(*costs, strict=True)] for name, costs in times.items()
     }
+    gathered = 3 * 2 * 4 * nodes * NEIGHBORS * width
+    bound = 1e3 * gathered / copy_speed(4 * nodes * width, repeats)
+    least["bound"] = [round(bound * torch.get_num_threads(), 2), round(bound, 2)]
     return {name: {"cpu_ms": cpu, "wall_ms": wall} for name, (cpu, wall) in least.items()}
+
+
+def training_speed(num_cells: int, scratch: Path) -> dict[str, float]:
+    """Seconds of a step of this process and its fellows, where there are any."""
+    adata = graphfm.datasets.toy(num_cells=num_cells, num_genes=500)
+    pp.knn_graph(adata)
+    config = TrainConfig(steps=STEPS, parts=max(PROCESSES), tiles_per_batch=4 * max(PROCESSES))
+    pretrain(tl.new_model("small"), [cell_graph(adata)], scratch, config=config)
+    seconds = sorted(record["seconds"] for record in read(scratch)[STEPS // 4 :])
+    return {"seconds": seconds[len(seconds) // 2], "cells_per_step": config.tile_size * config.tiles_per_batch}
 
 
 def jobs(cells: Sequence[int], nodes: int) -> list[dict]:
@@ -190,13 +238,20 @@ def jobs(cells: Sequence[int], nodes: int) -> list[dict]:
         for width, heads in SHAPES
         for name in ALLOCATORS
     ]
-    return layer + scaling
+    processes = [
+        {"dataset": "toy", "setting": f"processes_{n}", "method": "graphfm", "num_cells": TRAINED, "seed": 0}
+        for n in PROCESSES
+    ]
+    return layer + processes + scaling
 
 
 def run(path: Path, job: dict, scratch: Path, options: Sequence[str]) -> None:
     """Do one job in a process of its own and keep what it prints."""
     allocator = ALLOCATORS.get(job["setting"].removeprefix("layer_"), {})
-    command = [sys.executable, __file__, "--job", json.dumps(job), "--scratch", str(scratch), *options]
+    many = job["setting"].startswith("processes_")
+    scratch = Path(tempfile.mkdtemp(dir=scratch)) if many else scratch
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", job["setting"][-1]] if many else []
+    command = [sys.executable, *launch, __file__, "--job", json.dumps(job), "--scratch", str(scratch), *options]
     done = subprocess.run(command, env=os.environ | allocator, stdout=subprocess.PIPE, text=True, check=True)
     records = [job | json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
     for record in reversed(records):  # the one that says that the job is done comes last
@@ -207,20 +262,34 @@ def table(records: list[dict]) -> str:
     """Markdown from the records alone."""
     last = {(r["setting"], r["method"], r["num_cells"], r.get("width")): r for r in records}
     sizes = sorted({n for setting, _, n, _ in last if setting in STAGES})
-    lines = ["| cells | " + " | ".join(f"{stage}, s" for stage in STAGES) + " | recall | peak, GB |"]
-    lines.append("|---:|" + "---:|" * (len(STAGES) + 2))
+    lines = [
+        "| cells | "
+        + " | ".join(f"{stage}, s" for stage in STAGES)
+        + " | recall | peak, GB | embedding, GB | predicted |"
+    ]
+    lines.append("|---:|" + "---:|" * (len(STAGES) + 4))
     for n in sizes:
         stages = {stage: last.get((stage, "graphfm", n, None)) for stage in STAGES}
         seconds = [f"{r['seconds']:.1f}" if r else "" for r in stages.values()]
         peak = max(r.get("peak_mb", 0.0) for stage, r in stages.items() if r and stage != "epoch") / 1e3
         recall = stages["knn"]["recall"] if stages["knn"] else math.nan
-        lines.append(f"| {n:,} | " + " | ".join(seconds) + f" | {recall:.3f} | {peak:.1f} |")
+        embedding = max(stages[stage]["peak_mb"] for stage in ("gather", "tiles", "embed")) / 1e3
+        predicted = stages["embed"].get("predicted_mb", math.nan) / 1e3
+        memory = f"{recall:.3f} | {peak:.1f} | {embedding:.2f} | {predicted:.2f}"
+        lines.append(f"| {n:,} | " + " | ".join(seconds) + f" | {memory} |")
     for setting, width in sorted({(s, w) for s, _, _, w in last if w}, key=lambda key: (key[1], key[0])):
         chosen = {method: r for (s, method, _, w), r in last.items() if (s, w) == (setting, width)}
         lines += ["", f"One layer, width {width}, {setting.removeprefix('layer_')} allocator:", ""]
         lines += ["| layer | CPU ms | times faster than `transformer_conv` |", "|---|---:|---:|"]
         base = chosen["transformer_conv"]["cpu_ms"]
         lines += [f"| `{m}` | {r['cpu_ms']:.0f} | {base / r['cpu_ms']:.2f} |" for m, r in chosen.items()]
+        if "bound" in chosen:
+            times = chosen["core"]["wall_ms"] / chosen["bound"]["wall_ms"]
+            lines += ["", f"The core takes {times:.1f} times the bound."]
+    steps = {setting[-1]: r["seconds"] for (setting, *_), r in last.items() if setting.startswith("processes_")}
+    if steps:
+        lines += ["", "| processes | step, s | times faster than one |", "|---:|---:|---:|"]
+        lines += [f"| {n} | {seconds:.3f} | {steps['1'] / seconds:.2f} |" for n, seconds in sorted(steps.items())]
     return "\n".join(lines) + "\n"
 
 
@@ -233,6 +302,11 @@ def main() -> None:
     options = parser.parse_args()
     if options.job:
         job, nodes = options.job, options.job["num_cells"]
+        if job["setting"].startswith("processes_"):
+            cost = training_speed(nodes, options.scratch)
+            if os.environ["RANK"] == "0":
+                print(json.dumps(cost))
+            return
         if job["setting"] != "load":
             for method, cost in layers(job["width"], job["heads"], nodes, 1 if options.smoke else 5).items():
                 print(json.dumps({"method": method, **cost}))
@@ -246,7 +320,7 @@ def main() -> None:
         arguments = ["--smoke"] if options.smoke else []
         cells, nodes = ((300,), 300) if options.smoke else (options.cells, NODES)
         todo = _spine.pending(path, jobs(cells, nodes))
-        for job in tqdm(todo[:: len(SHAPES) * len(ALLOCATORS)] if options.smoke else todo, disable=None):
+        for job in tqdm([todo[0], *todo[-3:]] if options.smoke else todo, disable=None):
             run(path, job, scratch, arguments)
         print(table(_spine.read(path)))
 

@@ -72,7 +72,8 @@ def test_a_process_that_was_broken_off_is_done_again(tmp_path):
             _spine.append(path, record)
     left = _spine.pending(path, table2.jobs([1000, 2000], 50))
     assert [job["num_cells"] for job in left if job["setting"] == "load"] == [2000]
-    assert [job["width"] for job in left if job["setting"] != "load"] == [128, 256, 256]
+    assert [job["width"] for job in left if "width" in job] == [128, 256, 256]
+    assert [job["setting"] for job in left if "processes" in job["setting"]] == ["processes_1", "processes_2"]
 
 
 def test_figure_shows_the_records():
@@ -91,11 +92,16 @@ def test_smoke_run():
     command = [sys.executable, FOLDER / "table2_scaling.py", "--smoke"]
     printed = subprocess.run(command, capture_output=True, text=True, check=True, cwd=FOLDER.parent).stdout
     assert "| 300 | " in printed and all(f"{stage}, s" in printed for stage in table2.STAGES)
-    assert "`transformer_conv`" in printed and "`gatv2_conv`" in printed
+    assert "`transformer_conv`" in printed and "`gatv2_conv`" in printed and "The core takes" in printed
+    assert "| 2 | 0." in printed
     assert (table2.PATH.read_bytes() if table2.PATH.exists() else None) == before
 
 
 def test_kept_records_are_whole():
     for record in _spine.read(table2.PATH):
         assert "dirty" not in record["commit"] and record["data_sha256"] == "made"
-        assert json.loads(json.dumps(record)) == record and record["num_cells"] in (*table2.CELLS, table2.NODES)
+        assert json.loads(json.dumps(record)) == record and record["num_cells"] in (
+            *table2.CELLS,
+            table2.NODES,
+            table2.TRAINED,
+        )

@@ -46,8 +46,8 @@ class ApproximateNeighbors:
         from pynndescent import NNDescent
 
         n, k = values.shape[0], self._params["n_neighbors"]
-        # the effort that UMAP spends
-        trees, iterations = min(64, 5 + round(n**0.5 / 20)), max(5, round(np.log2(n)))
+        # the effort that UMAP spends, but at most 32 trees: each holds 120 bytes a cell
+        trees, iterations = min(32, 5 + round(n**0.5 / 20)), max(5, round(np.log2(n)))
         indices, distances = NNDescent(values, n_trees=trees, n_iters=iterations, **self._params).neighbor_graph
         # the cell itself goes to the end (of many in one place it may not even be found), and then off
         itself = indices == np.arange(n)[:, None]
