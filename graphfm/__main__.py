@@ -119,6 +119,7 @@ def embed(
     organism: Organism = "auto",
     library_key: Column = None,
     tile_size: int = 8192,
+    scratch: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER", help_behavior_hint="")] = None,
     device: str = "cpu",
 ) -> None:
     """Give every cell its coordinates in the space of the trained network.
@@ -137,16 +138,18 @@ def embed(
         organism: Whose genes these are; "other" for neither human nor mouse.
         library_key: Column of obs that names the slide, for tissue sections.
         tile_size: Cells computed at a time; smaller needs less memory.
+        scratch: A folder on a fast disk, for more cells than fit into memory.
         device: "cpu", or "cuda" for a GPU.
     """
     from graphfm import GraphFM, io, tl
-    from graphfm._checks import check_device, check_key_added, check_tile_size
+    from graphfm._checks import check_device, check_key_added, check_scratch, check_tile_size
     from graphfm.allocator import keep_freed_memory
 
     _check_out(data, out)
     check_key_added(key_added)
     check_tile_size(tile_size)
     check_device(device)
+    check_scratch(scratch, device)
     keep_freed_memory()
     network = GraphFM.from_pretrained(model)
     adata = io.read(data, lazy=True)
@@ -160,6 +163,7 @@ def embed(
         kind=kind,
         organism=organism,
         tile_size=tile_size,
+        scratch=scratch,
         device=device,
     )
     io.annotate(data, adata, out)

@@ -48,6 +48,22 @@ def check_device(device: str) -> None:
         raise ValueError(f"device={device!r} cannot be used here ({reason}). Pass device='cpu'.") from error
 
 
+def check_scratch(folder: str | Path | None, device: str) -> None:
+    """Refuse a folder that states cannot be put into.
+
+    Raises
+    ------
+    ValueError
+        If it is not there, or the states are on a GPU.
+    """
+    if folder is None:
+        return
+    if not Path(folder).is_dir():
+        raise ValueError(f"scratch={str(folder)!r} is no folder. Create it, or name another one.")
+    if device != "cpu":
+        raise ValueError(f"scratch is for states on the CPU, not on device={device!r}. Leave one of the two out.")
+
+
 def make_folder(path: Path) -> None:
     """Make the folder of a run now, rather than after minutes of work.
 

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import psutil
 
+from graphfm.allocator import held_bytes
+
 logger = logging.getLogger(__name__)
 
 _STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
@@ -36,6 +38,11 @@ class Peak:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
+def in_use() -> int:
+    """Resident bytes of the process, without those that it has freed and keeps for the next array."""
+    return max(psutil.Process().memory_info().rss - held_bytes(), 0)
+
+
 @contextmanager
 def announced(task: str, needed: int) -> Iterator[None]:
     """Log what a task will need beside what is in use, and afterwards what it took.
@@ -47,7 +54,7 @@ def announced(task: str, needed: int) -> Iterator[None]:
     needed
         Bytes at the peak, beside those in use.
     """
-    used, free = psutil.Process().memory_info().rss, psutil.virtual_memory().available
+    used, free = in_use(), psutil.virtual_memory().available + held_bytes()
     level = logging.WARNING if needed > free else logging.INFO
     text = "%s needs about %.2f GB beside the %.2f GB in use; %.2f GB are free"
     logger.log(level, text, task, needed / 1e9, used / 1e9, free / 1e9)

@@ -15,7 +15,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from graphfm import __version__, _keys, io
-from graphfm._checks import check_device, check_key_added, check_tile_size, make_folder
+from graphfm._checks import check_device, check_key_added, check_scratch, check_tile_size, make_folder
 from graphfm.io.files import is_lazy, writable
 from graphfm.memory import announced
 from graphfm.models.graphfm import GraphFM, GraphFMConfig
@@ -34,6 +34,7 @@ def embed(
     kind: Literal["counts", "normalized", "log1p"] = "counts",
     organism: Literal["auto", "human", "mouse", "other"] = "auto",
     tile_size: int = 8192,
+    scratch: str | Path | None = None,
     device: str = "cpu",
     copy: bool = False,
 ) -> AnnData | None:
@@ -62,6 +63,9 @@ def embed(
         ``"other"`` for genes that the vocabulary does not know; see `graphfm.genes.align_genes`.
     tile_size
         Cells computed at a time; bounds the memory.
+    scratch
+        Folder where the states of the layers may be put, 24 bytes a cell and channel, to be held in memory only as far
+        as there is room; for more cells than fit. Only on the CPU.
     device
         Where to compute.
     copy
@@ -96,6 +100,7 @@ def embed(
     check_key_added(key_added)
     check_tile_size(tile_size)
     check_device(device)
+    check_scratch(scratch, device)
     if not isinstance(model, GraphFM):
         model = GraphFM.from_pretrained(model)
     adata = writable(adata, copy=copy)
@@ -104,11 +109,16 @@ def embed(
         build_graphs(adata, relations=("knn",), layer=layer, kind=kind)
     relations = relations or relations_of(adata)
     needed = model.inference_bytes(
-        adata.n_obs, width=table_width(adata, relations), components=model.config.dim, tile_size=tile_size
+        adata.n_obs,
+        width=table_width(adata, relations),
+        components=model.config.dim,
+        tile_size=tile_size,
+        mapped=scratch is not None,
     )
     with announced(f"embedding {adata.n_obs:,} cells", needed):
         cells = cell_graph(adata, relations=relations, layer=layer, kind=kind, organism=organism, with_expression=False)
-        _, place, states = _forward(model, cells, tile_size=tile_size, device=device)
+        folder = None if scratch is None else Path(scratch)
+        _, place, states = _forward(model, cells, tile_size=tile_size, device=device, scratch=folder)
         for z, r in states:
             last = z, r
         adata.obsm[key_added] = model.readout(*last)[place].numpy(force=True)
@@ -147,7 +157,7 @@ def layer_states(model: GraphFM, cells: CellGraph, *, tile_size: int = 8192, dev
 
 @torch.no_grad()
 def _forward(
-    model: GraphFM, cells: CellGraph, *, tile_size: int, device: str
+    model: GraphFM, cells: CellGraph, *, tile_size: int, device: str, scratch: Path | None = None
 ) -> tuple[Tensor, Tensor, Iterator[tuple[Tensor, Tensor]]]:
     """In an order for tiles: the stem's output, the place of each cell, carrier and reader after each layer."""
     from graphfm.data.tiles import locality_order
@@ -156,7 +166,7 @@ def _forward(
     order = locality_order(cells.neighborhood).to(device)
     neighborhood = cells.neighborhood.to(device).reorder(order)
     h0 = model.stem_cells(cells)[order]
-    layers = model.layers(h0, neighborhood, tile_size=tile_size)
+    layers = model.layers(h0, neighborhood, tile_size=tile_size, scratch=scratch)
     return h0, torch.argsort(order), tqdm(layers, total=len(model.blocks), desc="layers", disable=None)
 
 

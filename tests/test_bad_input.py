@@ -140,6 +140,7 @@ def test_failed_embedding_leaves_no_embedding(toy, model):
         ({"tile_size": 0}, ValueError, "tile_size must be .* got 0"),
         ({"tile_size": 1.5}, ValueError, r"tile_size must be .* got 1\.5"),
         ({"tile_size": None}, ValueError, "tile_size must be .* got None"),
+        ({"scratch": "/nowhere"}, ValueError, "scratch='/nowhere' is no folder"),
         ({"device": "abacus"}, ValueError, r"device='abacus' cannot be used here .*device='cpu'"),
     ],
 )

@@ -1,9 +1,11 @@
 """The trunk: stems, a stack of graph blocks, heads. Everything that is learned is in this file's one class."""
 
+import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -83,6 +85,15 @@ def base(num_genes: int, vocabulary: str) -> GraphFMConfig:
         See `GraphFMConfig`.
     """
     return GraphFMConfig(num_genes, vocabulary, dim=256, num_layers=16)
+
+
+def _empty_like(states: Tensor, folder: Path | None) -> Tensor:
+    """An array for states, in a nameless file that goes with it if a folder is given."""
+    if folder is None:
+        return torch.empty_like(states)
+    with tempfile.TemporaryFile(dir=folder) as file:
+        file.truncate(states.nbytes)
+        return torch.from_numpy(np.memmap(file, mode="r+", dtype=np.float32, shape=tuple(states.shape)))
 
 
 class GraphFM(nn.Module):
@@ -167,7 +178,9 @@ class GraphFM(nn.Module):
             z, r = block(z, r, h0, neighborhood)
         return self.readout(z, r)
 
-    def inference_bytes(self, num_cells: int, *, width: int, components: int, tile_size: int) -> int:
+    def inference_bytes(
+        self, num_cells: int, *, width: int, components: int, tile_size: int, mapped: bool = False
+    ) -> int:
         """Memory that an embedding needs at its peak, beside the weights and the expression.
 
         Parameters
@@ -180,12 +193,14 @@ class GraphFM(nn.Module):
             Principal components of the cells.
         tile_size
             Cells computed at a time.
+        mapped
+            The states of the layers are in files.
         """
         dim, heads, number = self.config.dim, self.config.heads, 4
         # twice the table, in the order of the data and of the tiles, and its edges without padding
         table = 2 * (8 + number + 8 + number) * width + 12 * width // 2
         # stem, carrier, reader and their successors, keys, values, one in passing; in the end the embedding, twice
-        states = number * (components + 8 * dim)
+        states = number * (components + (6 if mapped else 8) * dim)
         # scores, bias, and what makes them; the hidden layer of the reader
         tile = number * min(tile_size, num_cells) * (6 * width * heads + 8 * dim)
         return num_cells * (table + states) + tile
@@ -197,6 +212,7 @@ class GraphFM(nn.Module):
         neighborhood: Neighborhood,
         *,
         tile_size: int,
+        scratch: Path | None = None,
     ) -> Iterator[tuple[Float[Tensor, "n d"], Float[Tensor, "n d"]]]:
         """Exact inference in bounded memory: carrier and reader after each layer, computed tile by tile.
 
@@ -211,8 +227,10 @@ class GraphFM(nn.Module):
             All edges.
         tile_size
             Nodes computed at a time; only speed and memory depend on it.
+        scratch
+            Folder for the states, which the system then keeps in memory as far as there is room; None: in memory.
         """
-        z, r, next_z, next_r, keys, values = h0, *(torch.empty_like(h0) for _ in range(5))
+        z, r, next_z, next_r, keys, values = h0, *(_empty_like(h0, scratch) for _ in range(5))
         r.zero_()
         tiles = [slice(start, min(start + tile_size, len(h0))) for start in range(0, len(h0), tile_size)]
         parts = [neighborhood.part(tile.start, tile.stop) for tile in tiles]
@@ -222,7 +240,7 @@ class GraphFM(nn.Module):
             for tile, part in zip(tiles, parts, strict=True):
                 next_z[tile], next_r[tile] = block(z, r, h0[tile], part, (keys, values))
             yield next_z, next_r
-            z, next_z = next_z, torch.empty_like(h0) if z is h0 else z
+            z, next_z = next_z, _empty_like(h0, scratch) if z is h0 else z
             r, next_r = next_r, r
 
     def save_pretrained(self, path: str | Path, *, metadata: dict[str, str] | None = None) -> Path:

@@ -40,8 +40,9 @@ class FusedAttention(torch.autograd.Function):
             raise IndexError(f"table: k has the rows 0 to {len(k) - 1}, and table {rows.min} to {rows.max}.")
         if mask is None:
             mask = torch.ones(table.shape, dtype=torch.bool)
-        out, stats = q.new_empty(q.shape), q.new_empty(n, 2, heads)
-        ctx.group, ctx.sizes = (_head_group(heads, dim, q.element_size()), dim), (heads * dim, table.shape[1])
+        wide = torch.float32 if q.dtype == torch.bfloat16 else q.dtype
+        out, stats = q.new_empty(q.shape, dtype=wide), q.new_empty(n, 2, heads, dtype=wide)
+        ctx.group, ctx.sizes = (_head_group(heads, dim, wide.itemsize), dim), (heads * dim, table.shape[1])
         ctx.storage = storage
         q, k, v = (x if storage is None else x.to(storage) for x in (q, k, v))
         ctx.save_for_backward(q, k, v, table, bias, mask, stats)

@@ -1,4 +1,4 @@
-"""Attention over a padded table of neighbours: one function, two backends."""
+"""Attention over a padded table of neighbours: one function, three backends."""
 
 import functools
 import logging
@@ -13,7 +13,7 @@ from torch import Tensor
 
 logger = logging.getLogger(__name__)
 
-Backend = Literal["auto", "torch", "numba"]
+Backend = Literal["auto", "torch", "compiled", "numba"]
 VARIABLE = "GRAPHFM_ATTENTION"
 """Environment variable that chooses the backend where the caller leaves it at "auto"."""
 
@@ -50,13 +50,15 @@ def neighbor_attention(
     backend
         "torch" gathers keys and values and runs on any device. "numba" is a fused kernel for CPUs: several times
         faster, nothing of size ``[n, k, heads, dv]`` is made, result and gradients do not depend on the number of
-        threads, and there is no second derivative; it is compiled on first use and kept in numba's cache. "auto"
-        takes numba where it suits (`attention_backend`), unless the environment variable ``GRAPHFM_ATTENTION`` names
-        another.
+        threads, and there is no second derivative; it is compiled on first use and kept in numba's cache. "compiled"
+        is the gather under `torch.compile`, meant for GPUs, where it was never measured; on a CPU it needs a C++
+        compiler. "auto" takes numba where it suits (`attention_backend`) and torch elsewhere, unless the environment
+        variable ``GRAPHFM_ATTENTION`` names another.
     storage
         "bfloat16": queries, keys, values and the gradient of the result are rounded to it before they are read, which
         halves the memory traffic; sums stay in float32. For scores of a few units, result and gradients are off by
-        less than 1 % of their largest value.
+        less than 1 % of their largest value. Then `q`, `k` and `v` may be bfloat16 themselves (autocast), and the
+        result is float32.
 
     Returns
     -------
@@ -72,16 +74,17 @@ def neighbor_attention(
     if storage not in (None, "bfloat16"):
         raise ValueError(f"storage={storage!r}: choose None or 'bfloat16'.")
     rounded = torch.bfloat16 if storage else None
-    if _suits(backend, lambda: _obstacle(q, rounded, k, v, table, bias, mask)):
+    chosen = _chosen(backend, lambda: _obstacle(q, rounded, k, v, table, bias, mask))
+    if chosen == "numba":
         from graphfm.nn._fused_function import FusedAttention
 
         return FusedAttention.apply(q, k, v, bias, table, mask, rounded)
     if rounded:
-        q, k, v = (x.to(rounded).to(x.dtype) for x in (q, k, v))
-    return _gathered(q, k, v, table, bias, mask)
+        q, k, v = (x.to(rounded).to(_wide(x.dtype)) for x in (q, k, v))
+    return (_compiled() if chosen == "compiled" else _gathered)(q, k, v, table, bias, mask)
 
 
-def attention_backend(device: torch.device | str, dtype: torch.dtype, head_dim: int) -> Literal["torch", "numba"]:
+def attention_backend(device: torch.device | str, dtype: torch.dtype, head_dim: int) -> str:
     """What "auto" takes for such arguments, with regard to ``GRAPHFM_ATTENTION``.
 
     Parameters
@@ -96,40 +99,46 @@ def attention_backend(device: torch.device | str, dtype: torch.dtype, head_dim: 
     ValueError
         If the environment variable asks for what cannot be, or for what there is not.
     """
-    return "numba" if _suits("auto", lambda: _unsuited(torch.device(device), dtype, head_dim)) else "torch"
+    return _chosen("auto", lambda: _unsuited(torch.device(device), dtype, head_dim))
 
 
-def _suits(backend: str, obstacle: Callable[[], str | None]) -> bool:
-    """Whether the kernel is to be used; an error where it must be, and cannot."""
+def _chosen(backend: str, obstacle: Callable[[], str | None]) -> str:
+    """The backend that is to be used; an error where it must be the kernel, and cannot."""
     name, value = "backend", backend
     if backend == "auto":
         name, value = VARIABLE, os.environ.get(VARIABLE) or "auto"
-    if value not in ("auto", "torch", "numba"):
-        raise ValueError(f"{name}={value!r}: there is no such backend. Choose 'auto', 'torch' or 'numba'.")
-    if value == "torch":
-        return False
+    if value not in ("auto", "torch", "compiled", "numba"):
+        raise ValueError(f"{name}={value!r}: there is no such backend. Choose 'auto', 'torch', 'compiled' or 'numba'.")
+    if value in ("torch", "compiled"):
+        return value
     reason = obstacle()
     if reason and value == "numba":
         raise ValueError(f"{name}='numba' cannot be: {reason}. Choose 'torch', or 'auto' for what suits.")
-    return reason is None
+    return "numba" if reason is None else "torch"
 
 
 def _obstacle(q: Tensor, rounded: torch.dtype | None, k: Tensor, v: Tensor, table: Tensor, bias, mask) -> str | None:
     """Why the kernel, which neither broadcasts nor converts, cannot compute this."""
+    wide = _wide(q.dtype) if rounded else q.dtype
     suited = {
         "k": (k, q.dtype, (len(k), *q.shape[1:])),
         "v": (v, q.dtype, (len(k), *q.shape[1:])),
         "table": (table, table.dtype, (len(q), table.shape[1])),
-        "bias": (bias, q.dtype, (*table.shape, q.shape[1])),
+        "bias": (bias, wide, (*table.shape, q.shape[1])),
         "mask": (mask, torch.bool, tuple(table.shape)),
     }
     for name, (x, *needed) in suited.items():
         if x is not None and (found := [x.dtype, tuple(x.shape), x.device]) != [*needed, q.device]:
             is_, needs = (" ".join(map(str, kind)) for kind in (found, [*needed, q.device]))
             return f"{name} is {is_}, and the kernel needs {needs} beside this q"
-    if rounded and q.dtype != torch.float32:
+    if rounded and wide != torch.float32:
         return f"q is {q.dtype}, and storage='bfloat16' is for float32"
-    return _unsuited(q.device, q.dtype, q.shape[-1])
+    return _unsuited(q.device, wide, q.shape[-1])
+
+
+def _wide(dtype: torch.dtype) -> torch.dtype:
+    """What is computed in."""
+    return torch.float32 if dtype == torch.bfloat16 else dtype
 
 
 def _unsuited(device: torch.device, dtype: torch.dtype, head_dim: int) -> str | None:
@@ -151,6 +160,11 @@ def _numba_fails() -> str | None:
         logger.warning("attention runs on torch, several times slower: numba cannot be imported (%s)", error)
         return f"numba cannot be imported ({error})"
     return "NUMBA_DISABLE_JIT is set" if config.DISABLE_JIT else None
+
+
+@functools.cache
+def _compiled() -> Callable[..., Tensor]:
+    return torch.compile(_gathered, dynamic=True)
 
 
 def _gathered(q: Tensor, k: Tensor, v: Tensor, table: Tensor, bias: Tensor | None, mask: Tensor | None) -> Tensor:

@@ -1,6 +1,8 @@
 """Trunk on a data set: stem, exact tiled inference, files."""
 
 import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -82,6 +84,38 @@ def test_tiled_inference_is_exact(tile_size, seed):
     for z, r in model.layers(h0[order], cells.neighborhood.reorder(order), tile_size=tile_size):
         last = model.readout(z, r)
     assert (last - full[order]).abs().max() < 1e-6
+
+
+def test_states_in_files_are_the_same_and_leave_nothing(cells, tmp_path):
+    model = make_model()
+    h0 = model.stem_cells(cells).detach()
+    kept = [[(z.clone(), r.clone()) for z, r in model.layers(h0, cells.neighborhood, tile_size=50, scratch=folder)]
+            for folder in (None, tmp_path)]  # fmt: skip
+    for (z, r), (mapped_z, mapped_r) in zip(*kept, strict=True):
+        assert torch.equal(z, mapped_z) and torch.equal(r, mapped_r)
+    assert not list(tmp_path.iterdir())
+
+
+OWN = """
+import re, sys
+from pathlib import Path
+import torch
+from graphfm.models.graphfm import GraphFM, GraphFMConfig
+from graphfm.nn import Neighborhood
+n, model = 50_000, GraphFM(GraphFMConfig(10, "test", num_layers=3)).eval()
+index = (torch.arange(n).unsqueeze(1) + torch.tensor([1, n - 1])) % n
+ring = Neighborhood(index, torch.full((n, 2), 0.5), torch.zeros_like(index), torch.zeros(n, 2))
+states = model.layers(torch.randn(n, 64), ring, tile_size=1000, scratch=Path(sys.argv[1]) if sys.argv[1:] else None)
+status = (Path("/proc/self/status").read_text() for _ in states)
+print(max(int(re.search(r"RssAnon:\\s+(\\d+)", text).group(1)) for text in status))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="what is in files is told apart on Linux only")
+def test_states_in_files_are_not_in_memory(tmp_path):
+    run = lambda *folder: subprocess.run([sys.executable, "-c", OWN, *folder], capture_output=True, check=True)  # noqa: E731
+    in_memory, in_files = (int(run(*folder).stdout) * 1024 for folder in ((), (str(tmp_path),)))
+    assert in_memory - in_files > 0.7 * 6 * 50_000 * 64 * 4
 
 
 def test_epoch_covers_every_cell_once_and_follows_from_the_seed(cells):

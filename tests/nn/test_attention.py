@@ -1,6 +1,7 @@
 """neighbor_attention against a loop in numpy, and its backends against each other."""
 
 import os
+import shutil
 import subprocess
 import sys
 
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from graphfm.nn import attention, attention_backend, neighbor_attention
 
+COMPILER = pytest.mark.skipif(shutil.which("c++") is None, reason="torch.compile needs a C++ compiler on a CPU")
 BACKENDS = pytest.mark.parametrize("backend", ["torch", "numba"])
 # heads and channels a head; each is compiled: vectors of part of a register up to two groups of vectors, odd ones
 SHAPES = [(1, 4), (2, 8), (3, 16), (4, 32), (8, 4), (8, 16), (16, 32), (2, 1)]
@@ -66,6 +68,18 @@ def test_equals_a_loop(backend, seed, width):
     q, k, v, table, bias, mask = problem(seed, width=width)
     out = neighbor_attention(q, k, v, table, bias, mask, backend=backend)
     np.testing.assert_allclose(out, slow(*(x.numpy() for x in (q, k, v, table, bias, mask))), atol=1e-12)
+
+
+@COMPILER
+@pytest.mark.slow
+def test_compiled_gather_is_the_gather():
+    """One compilation serves any number of nodes and neighbours; isolated nodes and no bias or mask included."""
+    for seed, (nodes, width) in enumerate([(7, 4), (12, 3), (30, 6)]):
+        q, k, v, table, bias, mask = problem(seed, nodes=nodes, width=width)
+        for extra in ((bias, mask), (None, None)):
+            expected = with_gradients(q, k, v, table, *extra, backend="torch")
+            for ours, theirs in zip(with_gradients(q, k, v, table, *extra, backend="compiled"), expected, strict=True):
+                torch.testing.assert_close(ours, theirs, atol=1e-10, rtol=1e-10)
 
 
 @BACKENDS
@@ -254,6 +268,19 @@ def test_bfloat16_storage(name):
     rounded = with_gradients(q, k, v, table, bias, mask, backend=name, storage="bfloat16")
     error = [float((a - b).abs().max() / a.abs().max()) for a, b in zip(exact, rounded, strict=True)]
     assert min(error) > 0 and max(error) < 0.01, error
+
+
+@BACKENDS
+def test_bfloat16_arguments_are_what_is_stored(backend):
+    """As autocast makes them: the same numbers, in float32."""
+    q, k, v, table, bias, mask = problem(10, 50, 60, 5, 2, 8, 8, torch.float32)
+    rounded = [x.bfloat16() for x in (q, k, v)]
+    ours = with_gradients(*rounded, table, bias, mask, backend=backend, storage="bfloat16")
+    theirs = with_gradients(*(x.float() for x in rounded), table, bias, mask, backend=backend, storage="bfloat16")
+    assert ours[0].dtype == torch.float32 and [x.dtype for x in ours[1:4]] == [torch.bfloat16] * 3
+    for a, b in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a.float(), b, rtol=1e-2, atol=1e-2)
+    torch.testing.assert_close(ours[0], theirs[0])
 
 
 # which backend
