@@ -42,6 +42,7 @@ import anndata
 import h5py
 import numpy as np
 import pandas as pd
+import psutil
 import scipy.sparse as sp
 import torch
 from torch import Tensor, nn
@@ -49,11 +50,10 @@ from tqdm import tqdm
 
 import graphfm
 from graphfm import io, pp, tl
-from graphfm.allocator import keep_freed_memory
+from graphfm.allocator import give_back_freed_memory, keep_freed_memory
 from graphfm.data.prepare import cell_graph, table_width
 from graphfm.data.tiles import locality_order
 from graphfm.genes import vocabulary
-from graphfm.memory import in_use
 from graphfm.nn import neighbor_attention
 from graphfm.pp.search import ApproximateNeighbors
 from graphfm.train import TrainConfig, pretrain
@@ -124,7 +124,8 @@ def measure(num_cells: int, num_genes: int, seed: int, scratch: Path, report: Ca
     staged("knn", lambda: pp.knn_graph(adata, seed=seed), recall=recall)
     width = table_width(adata, ("knn",))
     needed = model.inference_bytes(num_cells, width=width, components=model.config.dim, tile_size=TILE)
-    predicted = round((in_use() + needed) / 2**20, 1)
+    give_back_freed_memory()
+    predicted = round((psutil.Process().memory_info().rss + needed) / 2**20, 1)
     cells = staged("gather", lambda: cell_graph(adata, with_expression=False))
     order = staged("tiles", lambda: locality_order(cells.neighborhood))
 
@@ -146,17 +147,17 @@ def measure(num_cells: int, num_genes: int, seed: int, scratch: Path, report: Ca
 class Layer(nn.Module):
     """Projections and `neighbor_attention`, as `TransformerConv` has them; without a backend the projections alone.
 
-    The four projections are one product. `autocast`: that product, too, is of bfloat16.
+    `autocast`: the projections compute in bfloat16.
     """
 
     def __init__(self, width: int, heads: int, table: Tensor, *, autocast: bool = False, **how: str) -> None:
         super().__init__()
         self.heads, self.table, self.how, self.autocast = heads, table, how, autocast
-        self.project = nn.Linear(width, 4 * width)
+        self.query, self.key, self.value, self.skip = (nn.Linear(width, width) for _ in range(4))
 
     def forward(self, x: Tensor) -> Tensor:
         with torch.autocast("cpu", torch.bfloat16, enabled=self.autocast):
-            q, k, v, skip = self.project(x).chunk(4, dim=1)
+            q, k, v, skip = (linear(x) for linear in (self.query, self.key, self.value, self.skip))
         if not self.how:
             return q + k + v + skip
         q, k, v = (part.unflatten(1, (self.heads, -1)) for part in (q / (x.shape[1] / self.heads) ** 0.5, k, v))

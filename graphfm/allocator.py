@@ -28,15 +28,7 @@ def keep_freed_memory() -> bool:
     return all(done)
 
 
-class _Mallinfo2(ctypes.Structure):
-    """What glibc tells of the heap, in bytes."""
-
-    _fields_ = (("others", ctypes.c_size_t * 8), ("fordblks", ctypes.c_size_t), ("keepcost", ctypes.c_size_t))
-
-
-def held_bytes() -> int:
-    """Memory that was freed and is kept for the next array; 0 where the allocator does not tell (glibc before 2.33)."""
-    if platform.libc_ver()[0] != "glibc" or not hasattr(library := ctypes.CDLL(None), "mallinfo2"):
-        return 0
-    library.mallinfo2.restype = _Mallinfo2
-    return library.mallinfo2().fordblks
+def give_back_freed_memory() -> None:
+    """Return to the system what was freed and is kept; what is freed later is kept again."""
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import psutil
 
-from graphfm.allocator import held_bytes
+from graphfm.allocator import give_back_freed_memory
 
 logger = logging.getLogger(__name__)
 
@@ -38,11 +38,6 @@ class Peak:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def in_use() -> int:
-    """Resident bytes of the process, without those that it has freed and keeps for the next array."""
-    return max(psutil.Process().memory_info().rss - held_bytes(), 0)
-
-
 @contextmanager
 def announced(task: str, needed: int) -> Iterator[None]:
     """Log what a task will need beside what is in use, and afterwards what it took.
@@ -54,7 +49,8 @@ def announced(task: str, needed: int) -> Iterator[None]:
     needed
         Bytes at the peak, beside those in use.
     """
-    used, free = in_use(), psutil.virtual_memory().available + held_bytes()
+    give_back_freed_memory()  # else nobody knows how much of it will serve again
+    used, free = psutil.Process().memory_info().rss, psutil.virtual_memory().available
     level = logging.WARNING if needed > free else logging.INFO
     text = "%s needs about %.2f GB beside the %.2f GB in use; %.2f GB are free"
     logger.log(level, text, task, needed / 1e9, used / 1e9, free / 1e9)

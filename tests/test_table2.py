@@ -41,9 +41,8 @@ def test_layer_does_the_work_of_pyg():
     theirs = TransformerConv(16, 4, heads=4)
     for how in ({"backend": "torch"}, {"backend": "numba"}):
         ours = table2.Layer(16, 4, table, **how)
-        parts = [getattr(theirs, f"lin_{name}") for name in ("query", "key", "value", "skip")]
-        for name in ("weight", "bias"):
-            getattr(ours.project, name).data = torch.cat([getattr(part, name).detach() for part in parts])
+        for name in ("query", "key", "value", "skip"):
+            getattr(ours, name).load_state_dict(getattr(theirs, f"lin_{name}").state_dict())
         torch.testing.assert_close(ours(x), theirs(x, edges), atol=1e-5, rtol=1e-5)
 
 
