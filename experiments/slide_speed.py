@@ -96,6 +96,7 @@ def main() -> None:
                 "num_layers": LAYERS[setting] if method == "graphfm" else 10,
                 "width": WIDTH,
             }
+            record |= {"peer": f"novae {version('novae')}"} if method == "novae" else {}
             _spine.append(path, record | {"cpu_s": cpu, "seconds": wall} | _spine.provenance())
         print(table(_spine.read(path)))
 
