@@ -130,7 +130,9 @@ def measure(num_cells: int, num_genes: int, seed: int, scratch: Path, report: Ca
     order = staged("tiles", lambda: locality_order(cells.neighborhood))
 
     def embed() -> None:
-        for z, r in model.layers(model.stem_cells(cells)[order], cells.neighborhood.reorder(order), tile_size=TILE):
+        h0, neighborhood = model.stem_cells(cells)[order], cells.neighborhood.reorder(order)
+        give_back_freed_memory()
+        for z, r in model.layers(h0, neighborhood, tile_size=TILE):
             last = z, r
         adata.obsm["X_graphfm"] = model.readout(*last)[torch.argsort(order)].numpy(force=True)
 

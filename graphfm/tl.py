@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from graphfm import __version__, _keys, io
 from graphfm._checks import check_device, check_key_added, check_scratch, check_tile_size, make_folder
+from graphfm.allocator import give_back_freed_memory
 from graphfm.io.files import is_lazy, writable
 from graphfm.memory import announced
 from graphfm.models.graphfm import GraphFM, GraphFMConfig
@@ -166,6 +167,7 @@ def _forward(
     order = locality_order(cells.neighborhood).to(device)
     neighborhood = cells.neighborhood.to(device).reorder(order)
     h0 = model.stem_cells(cells)[order]
+    give_back_freed_memory()  # pieces of what made the tables, too small for states
     layers = model.layers(h0, neighborhood, tile_size=tile_size, scratch=scratch)
     return h0, torch.argsort(order), tqdm(layers, total=len(model.blocks), desc="layers", disable=None)
 
