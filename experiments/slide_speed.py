@@ -2,7 +2,7 @@
 
 Command: ``pip install novae && python experiments/slide_speed.py`` (``--smoke``: toy tissue, nothing is kept)
 Cost:    five minutes on two idle cores, 4 GB
-Expect:  Novae takes 200 times as long for as many hops, 50 times as long for as many layers
+Expect:  Novae takes 120 times as long for as many hops, 46 times as long for as many layers
 
 Random weights on both sides: it is time that is compared, not what comes out. Both read the same AnnData, whose
 Delaunay graph is there, and write ``obsm``; making the models and the principal components is not counted. Novae: its
