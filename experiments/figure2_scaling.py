@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import table2_scaling as table2
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter, ScalarFormatter
 
 from graphfm import pl
 
@@ -54,10 +55,19 @@ def draw(records: Sequence[dict]) -> Figure:
     large = total[total.index >= total.index.max() / 10]
     growth = f", slope {slope(large.index, large):.2f} over the last decade" if len(large) > 1 else ""
     left.plot(total.index, total, color="black", lw=2.4, label=f"from file to file{growth}")
-    right.plot(peak.index, peak, color="black", lw=2.4, marker="o")
+    right.plot(peak.index, peak, color="black", lw=2.4, marker="o", label="from file to file")
+    embedding = frame[frame["setting"].isin(["gather", "tiles", "embed"])].groupby("num_cells")
+    needed, predicted = (embedding[column].max() / 1e3 for column in ("peak_mb", "predicted_mb"))
+    number = list(LABELS).index("embed")
+    right.plot(needed.index, needed, color=pl.PALETTE[number], marker=MARKERS[number], label="embedding")
+    right.plot(predicted.index, predicted, "k--", lw=1, marker="x", label="embedding, as predicted before")
+    right.legend(frameon=False)
     left.set(xlabel="cells", ylabel="seconds", xscale="log", yscale="log", title="Time")
     right.set(xlabel="cells", ylabel="GB", xscale="log", yscale="log", title="Memory of the process at its peak")
-    figure.legend(loc="outside lower center", ncols=4, frameon=False)
+    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
+    right.set_yticks([1, 2, 3, 4, 6, 8])
+    right.yaxis.set_major_formatter(ScalarFormatter())
+    right.yaxis.set_minor_formatter(NullFormatter())
     for ax in (left, right):
         ax.spines[["top", "right"]].set_visible(False)
         ax.grid(alpha=0.25)
@@ -76,7 +86,7 @@ def main() -> None:
         if options.smoke:
             out = Path(scratch) / "figure2.png"
             records = [
-                {"setting": stage, "num_cells": n, "seconds": n / 1e4, "peak_mb": 700 + n / 1e2}
+                {"setting": stage, "num_cells": n, "seconds": n / 1e4, "peak_mb": 700 + n / 1e2, "predicted_mb": 800}
                 for stage in table2.STAGES
                 for n in (1_000, 10_000)
             ]

@@ -50,6 +50,7 @@ def records() -> list[dict]:
     """As they would be kept."""
     stages = [
         {**job, "setting": stage, "seconds": 2.0 + n, "peak_mb": 1500.0 + 100 * n, "recall": 0.9}
+        | ({"predicted_mb": 1400.0 + 100 * n} if stage == "embed" else {})
         for n, job in enumerate(table2.jobs([1000, 2000], 50)[-2:])
         for stage in table2.STAGES
     ]
@@ -82,7 +83,7 @@ def test_figure_shows_the_records():
     assert stages["embedding"].get_xydata().tolist() == [[1000, 2.0], [2000, 3.0]]
     total = next(line for label, line in stages.items() if label.startswith("from file to file, slope 0.58"))
     assert total.get_ydata().tolist() == [2.0 * 6, 3.0 * 6]
-    assert right.get_lines()[0].get_ydata().tolist() == [1.5, 1.6]
+    assert [line.get_ydata().tolist() for line in right.get_lines()] == [[1.5, 1.6], [1.5, 1.6], [1.4, 1.5]]
     assert figure2.slope([10, 100, 1000], [7, 70, 700]) == pytest.approx(1)
 
 
