@@ -37,18 +37,15 @@ def attempt(path: Path, out: Path, options: dict) -> Done:
     return path, None
 
 
-def in_turn(paths: Iterable[Path], out: Path, options: dict) -> Iterator[Done]:
-    """One after the other, in this process."""
-    for path in paths:
-        yield attempt(path, out, options)
-
-
 def on_dask(paths: Iterable[Path], out: Path, options: dict, *, workers: int, scheduler: str | None) -> Iterator[Done]:
     """As Dask's workers get to them; without a scheduler's address, on workers of this machine."""
+    import dask
     from distributed import Client, as_completed
 
+    # a worker that reports once more while all is closing logs a stack of lines; what fails comes back as a result
+    quiet = {"distributed.nanny.pre-spawn-environ.DASK_LOGGING__DISTRIBUTED": "critical"}
     here = {"n_workers": workers, "threads_per_worker": 1, "dashboard_address": None}
-    with Client(scheduler) if scheduler else Client(**here) as client:
+    with dask.config.set(quiet), Client(scheduler) if scheduler else Client(**here) as client:
         futures = [client.submit(attempt, path.resolve(), out.resolve(), options, pure=False) for path in paths]
         for future in as_completed(futures):
             yield future.result()
@@ -74,7 +71,7 @@ def main(argv: list[str] | None = None) -> None:
     if options.workers or options.scheduler:
         done = on_dask(options.files, options.out, settings, workers=options.workers, scheduler=options.scheduler)
     else:
-        done = in_turn(options.files, options.out, settings)
+        done = (attempt(path, options.out, settings) for path in options.files)
     failed = {path: reason for path, reason in tqdm(done, total=len(options.files), unit="file") if reason}
     for path, reason in failed.items():
         logger.error("%s: %s", path, reason)

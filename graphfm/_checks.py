@@ -64,6 +64,18 @@ def check_scratch(folder: str | Path | None, device: str) -> None:
         raise ValueError(f"scratch is for states on the CPU, not on device={device!r}. Leave one of the two out.")
 
 
+def check_exists(path: Path) -> None:
+    """Refuse to read what is not there.
+
+    Raises
+    ------
+    FileNotFoundError
+        If nothing is.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"{path} does not exist. Check the path (working directory: {Path.cwd()}).")
+
+
 def make_folder(path: Path) -> None:
     """Make the folder of a run now, rather than after minutes of work.
 

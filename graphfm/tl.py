@@ -17,7 +17,7 @@ from tqdm import tqdm
 from graphfm import __version__, _keys, io
 from graphfm._checks import check_device, check_key_added, check_scratch, check_tile_size, make_folder
 from graphfm.allocator import give_back_freed_memory
-from graphfm.io.files import is_lazy, writable
+from graphfm.io.files import is_lazy, replacing, writable
 from graphfm.memory import announced
 from graphfm.models.graphfm import GraphFM, GraphFMConfig
 from graphfm.models.inputs import CellGraph
@@ -118,8 +118,7 @@ def embed(
     )
     with announced(f"embedding {adata.n_obs:,} cells", needed):
         cells = cell_graph(adata, relations=relations, layer=layer, kind=kind, organism=organism, with_expression=False)
-        folder = None if scratch is None else Path(scratch)
-        _, place, states = _forward(model, cells, tile_size=tile_size, device=device, scratch=folder)
+        _, place, states = _forward(model, cells, tile_size=tile_size, device=device, scratch=scratch)
         for z, r in states:
             last = z, r
         adata.obsm[key_added] = model.readout(*last)[place].numpy(force=True)
@@ -158,7 +157,7 @@ def layer_states(model: GraphFM, cells: CellGraph, *, tile_size: int = 8192, dev
 
 @torch.no_grad()
 def _forward(
-    model: GraphFM, cells: CellGraph, *, tile_size: int, device: str, scratch: Path | None = None
+    model: GraphFM, cells: CellGraph, *, tile_size: int, device: str, scratch: str | Path | None = None
 ) -> tuple[Tensor, Tensor, Iterator[tuple[Tensor, Tensor]]]:
     """In an order for tiles: the stem's output, the place of each cell, carrier and reader after each layer."""
     from graphfm.data.tiles import locality_order
@@ -281,7 +280,7 @@ def prepare(
     from graphfm.genes import vocabulary
     from graphfm.train import TrainConfig
 
-    source = None if isinstance(data, AnnData) else Path(data)
+    source = Path(data) if isinstance(data, str | Path) else None
     if name is None and source is None:
         raise ValueError("name: give the data set a name")
     name = name or Path(source).stem
@@ -295,8 +294,8 @@ def prepare(
             logger.info("%s is there already", folder)
             return folder
     adata = data if source is None else io.read(source, lazy=True)
-    with prepared.folder_for(folder) as partial, _named(name):
-        cells = _cells(adata, name, partial, layer=layer, organism=organism, library_key=library_key)
+    with replacing(folder) as partial, _named(name):
+        cells = _cells(io.as_anndata(adata), name, partial, layer=layer, organism=organism, library_key=library_key)
         tile_size = TrainConfig().tile_size
         order = locality_order(cells.neighborhood, tile_size)
         prepared.write(replace(cells, order=order, order_tile=tile_size), partial, about=about)
@@ -412,7 +411,6 @@ def _cells(
     """Graphs and expression of a data set; the latter in the folder `cache`, if there is one."""
     from graphfm.data.prepare import cell_graph
 
-    adata = io.as_anndata(adata)
     build_graphs(adata, library_key=library_key, layer=layer)
     return cell_graph(adata, layer=layer, organism=organism, cache=cache, name=name)
 

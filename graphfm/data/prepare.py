@@ -11,6 +11,7 @@ from anndata import AnnData
 
 from graphfm import _keys, genes, io
 from graphfm.data.graph import NeighborTable, symmetric_normalize, table_from_csr
+from graphfm.data.prepared import MATRICES
 from graphfm.io.mapped import GrowingMatrix
 from graphfm.models.inputs import CellGraph
 from graphfm.nn.heads import log_library_size
@@ -78,7 +79,7 @@ def cell_graph(
     _align(adata, organism=organism, layer=layer)
     loadings = _loadings(adata, layer=layer, kind=kind)
     kept = np.flatnonzero(np.abs(loadings).sum(axis=1) > 0) if not all_genes else np.arange(adata.n_vars)
-    counts, expression = (GrowingMatrix(cache and cache / part) for part in ("counts", "expression"))
+    counts, expression = (GrowingMatrix(cache and cache / part) for part in MATRICES)
     totals, scores = [], []
     for values, logged in io.row_chunks(adata, layer=layer, kind=kind):
         totals.append(np.asarray((values if kind == "counts" else logged).sum(axis=1)).ravel().astype(np.float32))

@@ -1,15 +1,12 @@
 """A data set as pre-training reads it, in a folder of arrays: made once, then mapped into memory by every process."""
 
 import json
-import os
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from graphfm._checks import check_exists
 from graphfm.io.mapped import open_matrix
 from graphfm.models.inputs import CellGraph
 from graphfm.nn.neighborhood import Neighborhood
@@ -21,19 +18,6 @@ SUMMARIES = ("mean", "log_share", "log_inverse_dispersion")
 """What would take a pass over all counts."""
 COLUMNS = {"index": torch.int32, "weight": torch.float32, "relation": torch.int8, "distance": torch.float32}
 NOTE, FORMAT = "about.json", "graphfm cells 1"
-
-
-@contextmanager
-def folder_for(path: Path) -> Iterator[Path]:
-    """A new folder that gets its name when everything in it is written, and is removed if that fails."""
-    partial = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    partial.mkdir(parents=True)
-    try:
-        yield partial
-        shutil.rmtree(path, ignore_errors=True)
-        os.replace(partial, path)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def write(cells: CellGraph, folder: Path, *, about: dict) -> None:
@@ -74,11 +58,9 @@ def about(folder: Path) -> dict:
     ValueError
         If it is no prepared data set.
     """
-    note = folder / NOTE
-    if not folder.exists():
-        raise FileNotFoundError(f"{folder} does not exist. Check the path (working directory: {Path.cwd()}).")
+    check_exists(folder)
     try:
-        found = json.loads(note.read_text())
+        found = json.loads((folder / NOTE).read_text())
         if found["format"] != FORMAT:
             raise ValueError(found["format"])
     except (OSError, KeyError, TypeError, ValueError) as error:

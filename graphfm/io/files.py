@@ -19,6 +19,8 @@ import scipy.sparse as sp
 from anndata import AnnData
 from anndata.io import read_elem, sparse_dataset, write_elem
 
+from graphfm._checks import check_exists
+
 ANNOTATIONS = ("obs", "var", "uns", "obsm", "varm", "obsp", "varp")
 """Parts of an AnnData that are small beside its matrices."""
 
@@ -133,8 +135,7 @@ def read(path: str | os.PathLike[str], *, lazy: bool = False) -> AnnData:
         If it is not, or no longer, an AnnData: another format, truncated, damaged.
     """
     path = Path(path)
-    if not path.exists():
-        raise FileNotFoundError(f"{path} does not exist. Check the path (working directory: {Path.cwd()}).")
+    check_exists(path)
     if path.is_file() and not h5py.is_hdf5(path):
         hint = _OTHER_FORMATS.get(path.suffix.lower())
         step = f"Read it by {hint}." if hint else "It may be truncated or a failed download: fetch it again."
@@ -252,9 +253,19 @@ def annotate(source: str | os.PathLike[str], adata: AnnData, path: str | os.Path
 
 @contextmanager
 def _replacing(path: Path) -> Iterator[Path]:
-    """A name in a new folder beside `path`; what is there at the end takes the place of `path`."""
+    """`replacing` for an AnnData."""
     if path.suffix not in (".h5ad", ".zarr"):
         raise ValueError(f"path={str(path)!r} must end in .h5ad or .zarr.")
+    try:
+        with replacing(path) as part:
+            yield part
+    except RuntimeError as error:  # as h5py, too, reports a full disk
+        raise _cannot_write(path, error) from error
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A name in a new folder beside `path`; what is there at the end, file or folder, takes the place of `path`."""
     if not path.parent.is_dir():
         raise FileNotFoundError(f"The folder {path.parent} does not exist. Create it first.")
     try:
@@ -268,8 +279,7 @@ def _replacing(path: Path) -> Iterator[Path]:
             # a folder cannot be replaced in one step: set the old one aside first
             os.replace(path, temporary / "old")
         os.replace(part, path)
-    # h5py reports a full disk as either of the two
-    except (OSError, RuntimeError) as error:
+    except OSError as error:
         raise _cannot_write(path, error) from error
     finally:
         if (temporary / "old").exists() and not path.exists():

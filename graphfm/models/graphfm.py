@@ -1,11 +1,11 @@
 """The trunk: stems, a stack of graph blocks, heads. Everything that is learned is in this file's one class."""
 
+import mmap
 import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -87,13 +87,13 @@ def base(num_genes: int, vocabulary: str) -> GraphFMConfig:
     return GraphFMConfig(num_genes, vocabulary, dim=256, num_layers=16)
 
 
-def _empty_like(states: Tensor, folder: Path | None) -> Tensor:
+def _empty_like(states: Tensor, folder: str | Path | None) -> Tensor:
     """An array for states, in a nameless file that goes with it if a folder is given."""
     if folder is None:
         return torch.empty_like(states)
     with tempfile.TemporaryFile(dir=folder) as file:
         file.truncate(states.nbytes)
-        return torch.from_numpy(np.memmap(file, mode="r+", dtype=np.float32, shape=tuple(states.shape)))
+        return torch.frombuffer(mmap.mmap(file.fileno(), states.nbytes), dtype=states.dtype).view(states.shape)
 
 
 class GraphFM(nn.Module):
@@ -212,7 +212,7 @@ class GraphFM(nn.Module):
         neighborhood: Neighborhood,
         *,
         tile_size: int,
-        scratch: Path | None = None,
+        scratch: str | Path | None = None,
     ) -> Iterator[tuple[Float[Tensor, "n d"], Float[Tensor, "n d"]]]:
         """Exact inference in bounded memory: carrier and reader after each layer, computed tile by tile.
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from graphfm.nn._fused import destination_kernel, edge_sort, forward_kernel, source_kernel
+from graphfm.nn.attention import computed_in
 
 GROUP_BYTES = 1024
 """Size of the largest vector; beyond it, registers and compile time run out."""
@@ -40,7 +41,7 @@ class FusedAttention(torch.autograd.Function):
             raise IndexError(f"table: k has the rows 0 to {len(k) - 1}, and table {rows.min} to {rows.max}.")
         if mask is None:
             mask = torch.ones(table.shape, dtype=torch.bool)
-        wide = torch.float32 if q.dtype == torch.bfloat16 else q.dtype
+        wide = computed_in(q.dtype)
         out, stats = q.new_empty(q.shape, dtype=wide), q.new_empty(n, 2, heads, dtype=wide)
         ctx.group, ctx.sizes = (_head_group(heads, dim, wide.itemsize), dim), (heads * dim, table.shape[1])
         ctx.storage = storage

@@ -80,7 +80,7 @@ def neighbor_attention(
 
         return FusedAttention.apply(q, k, v, bias, table, mask, rounded)
     if rounded:
-        q, k, v = (x.to(rounded).to(_wide(x.dtype)) for x in (q, k, v))
+        q, k, v = (x.to(rounded).to(computed_in(x.dtype)) for x in (q, k, v))
     return (_compiled() if chosen == "compiled" else _gathered)(q, k, v, table, bias, mask)
 
 
@@ -119,7 +119,7 @@ def _chosen(backend: str, obstacle: Callable[[], str | None]) -> str:
 
 def _obstacle(q: Tensor, rounded: torch.dtype | None, k: Tensor, v: Tensor, table: Tensor, bias, mask) -> str | None:
     """Why the kernel, which neither broadcasts nor converts, cannot compute this."""
-    wide = _wide(q.dtype) if rounded else q.dtype
+    wide = computed_in(q.dtype) if rounded else q.dtype
     suited = {
         "k": (k, q.dtype, (len(k), *q.shape[1:])),
         "v": (v, q.dtype, (len(k), *q.shape[1:])),
@@ -136,8 +136,8 @@ def _obstacle(q: Tensor, rounded: torch.dtype | None, k: Tensor, v: Tensor, tabl
     return _unsuited(q.device, wide, q.shape[-1])
 
 
-def _wide(dtype: torch.dtype) -> torch.dtype:
-    """What is computed in."""
+def computed_in(dtype: torch.dtype) -> torch.dtype:
+    """Precision of sums over numbers that are stored so."""
     return torch.float32 if dtype == torch.bfloat16 else dtype
 
 

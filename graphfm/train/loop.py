@@ -285,9 +285,9 @@ def _schedule(
 ) -> Iterator[tuple[int, int, CellGraph, torch.Tensor]]:
     """Steps from `start` on: (step, epoch, data set, cells), a function of the settings alone."""
     orders = [
-        locality_order(cells.neighborhood, config.tile_size)
-        if cells.order_tile != config.tile_size or cells.order is None
-        else cells.order
+        cells.order
+        if cells.order is not None and cells.order_tile == config.tile_size
+        else locality_order(cells.neighborhood, config.tile_size)
         for cells in corpus
     ]
     step, epoch = 0, 0
