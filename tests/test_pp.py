@@ -351,7 +351,9 @@ def test_prior(adata, caplog):
 
 
 def test_case_fallback_only_where_unambiguous():
-    rows = regulatory.match_names(pd.Series(["abc", "ABC", "Abc", "xy", "no"]), pd.Index(["ABC", "abc", "XY"]))
+    rows = regulatory.match_names(
+        pd.Series(["abc", "ABC", "Abc", "xy", "no"]), pd.DataFrame(index=["ABC", "abc", "XY"])
+    )
     assert rows.tolist() == [1, 0, -1, 2, -1]
 
 
@@ -375,7 +377,7 @@ def test_regulatory_errors(adata):
     with pytest.raises(TypeError, match="list of names"):
         pp.regulatory_graph(adata, tfs="Gene1")
     known = pd.DataFrame({"source": ["Gene1"], "target": ["Gene2"]})
-    with pytest.raises(ValueError, match=r"\+1 or -1"):
+    with pytest.raises(ValueError, match=r"\+1, -1 or 0"):
         pp.regulatory_graph(adata, prior=known.assign(sign=2))
     with pytest.raises(ValueError, match="no finite number in 1 of 1"):
         pp.regulatory_graph(adata, prior=known.assign(weight=np.nan))

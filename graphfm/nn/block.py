@@ -14,6 +14,23 @@ from graphfm.nn.neighborhood import Neighborhood, Propagator
 from graphfm.nn.norm import NodeNorm
 
 
+def carry(
+    own: Float[Tensor, "n d"], heard: Float[Tensor, "n d"], h0: Float[Tensor, "n d"], *, anchor: float
+) -> Float[Tensor, "n d"]:
+    """The carrier one layer on: anchored propagation by the lazy normalised adjacency; see `GraphBlock`.
+
+    Parameters
+    ----------
+    own, heard
+        The nodes' states, and their product with the normalised adjacency.
+    h0
+        Stem output of the nodes.
+    anchor
+        Its share.
+    """
+    return 0.5 * (1 - anchor) * (own + heard) + anchor * h0
+
+
 class GraphBlock(nn.Module):
     r"""A graph-transformer layer whose states cannot collapse, at any depth and for any weights.
 
@@ -113,7 +130,7 @@ class GraphBlock(nn.Module):
             `messages` of ``z + r``, where they are known: the same sources are heard by many tiles of nodes.
         """
         own_z, own_r = neighborhood.own(z), neighborhood.own(r)
-        low = 0.5 * (1 - self.anchor) * (own_z + neighborhood.propagate(z)) + self.anchor * h0
+        low = carry(own_z, neighborhood.propagate(z), h0, anchor=self.anchor)
 
         x = own_z + own_r
         heard = self._listen(x, neighborhood, *(messages or self.messages(x if len(z) == len(x) else z + r)))

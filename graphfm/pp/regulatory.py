@@ -11,6 +11,7 @@ import scipy.sparse as sp
 from anndata import AnnData
 
 from graphfm import _keys, io
+from graphfm._vocabulary import match, vocabulary
 from graphfm.io.files import writable
 from graphfm.io.matrix import Kind
 from graphfm.pp.correlation import strongest_correlations
@@ -38,8 +39,8 @@ def regulatory_graph(
         Cells x genes (or a SpatialData or MuData with one table).
     prior
         Known regulation, one row an edge: columns ``source`` (or ``tf``), ``target`` and, optionally, ``weight`` and
-        ``sign`` (+1 or -1). Names are those of ``var_names``, in other upper and lower case where that is unambiguous.
-        An edge given several times gets its mean weight; if that is 0, it is dropped.
+        ``sign`` (+1, -1, or 0 for unknown, which counts as +1). Names are looked up by :func:`match_names`. An edge
+        given several times gets its mean weight; if that is 0, it is dropped.
     coexpression
         Whether each gene is also connected to the ``n_neighbors`` transcription factors with the largest absolute
         Pearson correlation of log-normalised expression. None means no.
@@ -80,12 +81,15 @@ def regulatory_graph(
     parts: dict[str, sp.csr_matrix] = {}
     record: dict[str, object] = {"n_neighbors": n_neighbors, "kind": kind, "layer": layer or "X"}
     if prior is not None:
-        parts["prior"], record["prior_unknown_genes"] = _prior_matrix(prior, adata.var_names)
+        parts["prior"], record["prior_unknown_genes"] = _prior_matrix(prior, adata.var)
     if coexpression:
-        regulators, unknown = _regulators(adata, tfs)
+        rows, unknown = regulators(adata, tfs)
+        if not len(rows):
+            logger.info("no transcription factor is marked: taking all %d genes as possible regulators", adata.n_vars)
+            rows = np.arange(adata.n_vars)
         values = io.expression(adata, layer=layer, kind=kind)
-        parts["coexpression"] = strongest_correlations(values, regulators, n_neighbors=n_neighbors)
-        record |= {"n_tfs": len(regulators), "unknown_tfs": unknown}
+        parts["coexpression"] = strongest_correlations(values, rows, n_neighbors=n_neighbors)
+        record |= {"n_tfs": len(rows), "unknown_tfs": unknown}
     adata = writable(adata, copy=copy)
     for name in ("prior", "coexpression"):
         # a part of an earlier call must not outlive it
@@ -109,17 +113,35 @@ def _union(parts: list[sp.csr_matrix]) -> sp.csr_matrix:
     return result
 
 
-def match_names(names: pd.Series, var_names: pd.Index) -> np.ndarray:
-    """Row of ``var_names`` of each name, -1 where there is none; case is ignored where that is unambiguous."""
-    names = names.astype(str)
-    rows = var_names.get_indexer(names)
-    upper = pd.Series(np.arange(len(var_names)), index=var_names.astype(str).str.upper())
-    upper = upper[~upper.index.duplicated(keep=False)]
-    fallback = names.str.upper().map(upper).fillna(-1).to_numpy(dtype=np.int64)
-    return np.where(rows >= 0, rows, fallback)
+def match_names(names: pd.Series, var: pd.DataFrame) -> np.ndarray:
+    """Row of ``var`` of each name, -1 where there is none.
+
+    Looked up as written, then in any case, then, if genes were aligned (``var["graphfm_gene"]``), by the vocabulary:
+    Ensembl ids, synonyms, and orthologs of the other species. Each only where it names one gene.
+    """
+    codes, unique = pd.factorize(names.astype(str))
+    rows = var.index.get_indexer(unique)
+    lookups = [(var.index.astype(str).str.upper(), unique.str.upper())]
+    if _keys.GENE_ROW in var:
+        known = var[_keys.GENE_ROW].where(var[_keys.GENE_ROW] >= 0)
+        lookups.append((known, match(unique.tolist(), "auto").row))
+    for of_var, of_names in lookups:
+        place = pd.Series(np.arange(len(var)), index=of_var)
+        place = place[place.index.notna() & ~place.index.duplicated(keep=False)]
+        fallback = pd.Series(of_names).map(place).fillna(-1).to_numpy(dtype=np.int64)
+        rows = np.where(rows >= 0, rows, fallback)
+    return rows[codes]
 
 
-def _prior_matrix(prior: pd.DataFrame, var_names: pd.Index) -> tuple[sp.csr_matrix, np.ndarray]:
+def prior_edges(prior: pd.DataFrame, var: pd.DataFrame) -> tuple[pd.DataFrame, np.ndarray]:
+    """Edges of a prior among the genes of a data set, and the names that are not in it.
+
+    Returns
+    -------
+    edges, unknown
+        A row a pair, sorted: ``row`` and ``column`` (of ``var``), ``weight`` (signed; the mean of those given, 0 if
+        they cancel).
+    """
     source = "source" if "source" in prior else "tf"
     for column in (source, "target"):
         if column not in prior:
@@ -129,24 +151,27 @@ def _prior_matrix(prior: pd.DataFrame, var_names: pd.Index) -> tuple[sp.csr_matr
             )
     if prior[[source, "target"]].isna().any(axis=None):
         raise ValueError(f"prior has rows without a name in {source} or target. Drop them first.")
-    rows, columns = match_names(prior[source], var_names), match_names(prior["target"], var_names)
+    rows, columns = match_names(prior[source], var), match_names(prior["target"], var)
     missing = pd.concat([prior[source][rows < 0], prior["target"][columns < 0]]).astype(str)
     unknown = np.unique(missing.to_numpy(dtype=str))
     known = (rows >= 0) & (columns >= 0)
     if not known.any():
         raise ValueError(
             f"None of the {len(prior)} edges of prior has both its genes in adata.var_names (prior: "
-            f"{', '.join(map(str, prior[source].head(3)))}; data: {', '.join(map(str, var_names[:3]))}). "
-            "Check that both use the same names (symbols or Ensembl ids) and organism."
+            f"{', '.join(map(str, prior[source].head(3)))}; data: {', '.join(map(str, var.index[:3]))}). "
+            "Check that both use the same names (symbols or Ensembl ids); of the other species, run "
+            "graphfm.genes.align_genes(adata) first."
         )
     if len(unknown):
         logger.info("prior: %d of %d edges used, %d genes are not in the data", known.sum(), len(prior), len(unknown))
-    weight = _prior_weights(prior)[known]
-    pairs = rows[known] * len(var_names) + columns[known]
-    unique, inverse = np.unique(pairs, return_inverse=True)
-    mean = np.bincount(inverse, weights=weight) / np.bincount(inverse)
-    size = len(var_names)
-    matrix = sp.csr_matrix((mean.astype(np.float32), (unique // size, unique % size)), shape=(size, size))
+    edges = pd.DataFrame({"row": rows[known], "column": columns[known], "weight": _prior_weights(prior)[known]})
+    return edges.groupby(["row", "column"], as_index=False)["weight"].mean(), unknown
+
+
+def _prior_matrix(prior: pd.DataFrame, var: pd.DataFrame) -> tuple[sp.csr_matrix, np.ndarray]:
+    edges, unknown = prior_edges(prior, var)
+    place = (edges["row"], edges["column"])
+    matrix = sp.csr_matrix((edges["weight"].astype(np.float32), place), shape=(len(var), len(var)))
     matrix.eliminate_zeros()
     return matrix, unknown
 
@@ -161,22 +186,28 @@ def _prior_weights(prior: pd.DataFrame) -> np.ndarray:
                 raise ValueError(
                     f"prior[{name!r}] is no finite number in {bad} of {len(prior)} rows. Repair or drop them."
                 )
-    if "sign" in columns and not np.isin(columns["sign"], (-1, 1)).all():
-        raise ValueError(
-            f"prior['sign'] must be +1 or -1, found {sorted(set(columns['sign']))[:5]}. Use 'weight' instead."
-        )
+    if "sign" in columns:
+        if not np.isin(columns["sign"], (-1, 0, 1)).all():
+            raise ValueError(
+                f"prior['sign'] must be +1, -1 or 0 (unknown), found {sorted(set(columns['sign']))[:5]}. "
+                "Use 'weight' instead."
+            )
+        columns["sign"] = np.where(columns["sign"] == 0, 1, columns["sign"])
     if "weight" in columns and "sign" in columns:
         return columns["sign"] * np.abs(columns["weight"])
     return columns.get("weight", columns.get("sign", np.ones(len(prior))))
 
 
-def _regulators(adata: AnnData, tfs: Sequence[str] | None) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of the transcription factors, sorted, and the names among ``tfs`` that are not in the data."""
+def regulators(adata: AnnData, tfs: Sequence[str] | None) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of the transcription factors, sorted, and the names among ``tfs`` that are not in the data.
+
+    Without `tfs`: ``var["is_tf"]``, else what the vocabulary knows; no rows if neither marks one.
+    """
     if tfs is not None:
         if isinstance(tfs, str):
             raise TypeError(f"tfs={tfs!r} is a string: pass a list of names.")
         names = pd.Series(list(tfs), dtype=object)
-        rows = match_names(names, adata.var_names)
+        rows = match_names(names, adata.var)
         unknown = names[rows < 0].to_numpy(dtype=str)
         if (rows < 0).all():
             raise ValueError(
@@ -189,11 +220,6 @@ def _regulators(adata: AnnData, tfs: Sequence[str] | None) -> tuple[np.ndarray, 
     if _keys.IS_TF in adata.var:
         flags = adata.var[_keys.IS_TF].to_numpy(dtype=bool)
     elif _keys.GENE_ROW in adata.var:
-        from graphfm import genes
-
         row = adata.var[_keys.GENE_ROW].to_numpy()
-        flags = (row >= 0) & genes.vocabulary().table["tf"].to_numpy(dtype=bool)[np.maximum(row, 0)]
-    if not flags.any():
-        logger.info("no transcription factor is marked: taking all %d genes as possible regulators", adata.n_vars)
-        flags[:] = True
+        flags = (row >= 0) & vocabulary().table["tf"].to_numpy(dtype=bool)[np.maximum(row, 0)]
     return np.flatnonzero(flags), np.array([], dtype=str)

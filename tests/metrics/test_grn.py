@@ -6,14 +6,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from graphfm.metrics.grn import grn_scores
+from graphfm.metrics.grn import grn_scores, pair_scores
 
 GENES = list("abcdefg")
 
 
 def slow(prediction, truth, universe):
     """Sets, loops and scikit-learn over the whole universe."""
-    from sklearn.metrics import auc, precision_recall_curve, roc_auc_score
+    from sklearn.metrics import auc, average_precision_score, precision_recall_curve, roc_auc_score
 
     edges = {(t, g): s for t, g, s in truth[["tf", "target", "sign"]].itertuples(index=False) if t != g}
     sources = {t for t, _ in edges}
@@ -34,7 +34,8 @@ def slow(prediction, truth, universe):
         epr = np.mean([p in edges for p in chosen]) / (len(edges) / len(narrow))
     known = [sign[p] == edges[p] for p in edges if p in sign]
     return {
-        "auprc": auc(recall, precision),
+        "auprc": average_precision_score(y, s),
+        "auprc_trapezoid": auc(recall, precision),
         "auroc": roc_auc_score(y, s),
         "epr": epr,
         "prevalence": len(edges) / len(pairs),
@@ -92,6 +93,14 @@ def test_ties_at_the_cutoff_expand_the_selection():
     assert grn_scores(prediction, truth)["epr"] == pytest.approx((2 / 5) / (3 / 8))
 
 
+def test_a_constant_score_has_the_density():
+    truth = pd.DataFrame({"tf": list("aab"), "target": list("bcd")})
+    pairs = [(t, g) for t in "ab" for g in "abcd" if t != g]
+    scores = grn_scores(pd.DataFrame(pairs, columns=["tf", "target"]).assign(score=1.0), truth)
+    assert scores["auprc_ratio"] == scores["epr"] == 1 and scores["auroc"] == 0.5
+    assert scores["auprc_trapezoid"] > 0.7  # why it is not the one that counts
+
+
 def test_duplicates_take_the_larger_and_the_sign_column_wins():
     truth = pd.DataFrame({"tf": ["a", "b"], "target": ["b", "c"], "sign": [-1, 1]})
     prediction = pd.DataFrame({"tf": list("aab"), "target": list("bbc"), "score": [0.1, 0.9, 0.5], "sign": [1, -1, 1]})
@@ -113,3 +122,33 @@ def test_bad_inputs():
         grn_scores(good, pd.DataFrame({"tf": ["a"], "target": ["b"]}))
     with pytest.raises(ValueError, match="universe"):
         grn_scores(good, truth, universe="everything")
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.tuples(st.integers(-4, 4), st.booleans(), st.sampled_from("abcd")), min_size=4, max_size=60))
+def test_pair_scores_equal_scikit_learn(pairs):
+    from sklearn.metrics import average_precision_score, roc_auc_score
+
+    score, label, tf = (np.array(column) for column in zip(*pairs, strict=True))
+    if label.all() or not label.any():
+        with pytest.raises(ValueError, match="edges and non-edges"):
+            pair_scores(score, label, tf)
+        return
+    found = pair_scores(score, label, tf, replicates=200)
+    assert found["auprc"] == pytest.approx(average_precision_score(label, score))
+    assert found["auroc"] == pytest.approx(roc_auc_score(label, score))
+    # the bootstrap, spelled out with copies of the pairs
+    rng, names, drawn = np.random.default_rng(0), np.unique(tf), []
+    for _ in range(200):
+        chosen = np.concatenate([np.flatnonzero(tf == names[i]) for i in rng.integers(len(names), size=len(names))])
+        if 0 < label[chosen].sum() < len(chosen):
+            drawn.append(average_precision_score(label[chosen], score[chosen]))
+    assert found["auprc_low"] == pytest.approx(np.quantile(drawn, 0.025))
+    assert found["auprc_high"] == pytest.approx(np.quantile(drawn, 0.975))
+
+
+def test_pair_scores_refuse():
+    with pytest.raises(ValueError, match="equally long"):
+        pair_scores([1.0], [1, 0], ["a", "b"])
+    with pytest.raises(ValueError, match="NaN"):
+        pair_scores([np.nan, 1.0], [1, 0], ["a", "b"])

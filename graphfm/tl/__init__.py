@@ -1,0 +1,18 @@
+"""Tools: from AnnData to AnnData with a trained model."""
+
+from graphfm.tl.embedding import embed, layer_states
+from graphfm.tl.graphs import build_graphs
+from graphfm.tl.networks import grn_to_networkx, infer_grn, regulon_activity
+from graphfm.tl.training import new_model, prepare, pretrain
+
+__all__ = [
+    "build_graphs",
+    "embed",
+    "grn_to_networkx",
+    "infer_grn",
+    "layer_states",
+    "new_model",
+    "prepare",
+    "pretrain",
+    "regulon_activity",
+]

@@ -1,0 +1,168 @@
+"""An embedding of cells by a trained model."""
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+import torch
+from anndata import AnnData
+from torch import Tensor
+from tqdm import tqdm
+
+from graphfm import _keys, io
+from graphfm._checks import check_device, check_key_added, check_scratch, check_tile_size
+from graphfm.allocator import give_back_freed_memory
+from graphfm.io.files import writable
+from graphfm.memory import announced
+from graphfm.models.graphfm import GraphFM
+from graphfm.models.inputs import CellGraph
+from graphfm.tl.graphs import build_graphs
+
+logger = logging.getLogger(__name__)
+
+
+def embed(
+    adata: AnnData,
+    model: GraphFM | str | Path | None = None,
+    *,
+    key_added: str = _keys.X_GRAPHFM,
+    relations: tuple[str, ...] | None = None,
+    layer: str | None = None,
+    kind: Literal["counts", "normalized", "log1p"] = "counts",
+    organism: Literal["auto", "human", "mouse", "other"] = "auto",
+    tile_size: int = 8192,
+    scratch: str | Path | None = None,
+    device: str = "cpu",
+    copy: bool = False,
+) -> AnnData | None:
+    """Embed every cell with its graphs.
+
+    The result does not depend on `tile_size` or on the number of threads: layers are computed one after the
+    other for all cells.
+
+    Parameters
+    ----------
+    adata
+        Cells x genes, with counts in ``X`` or `layer` (or a SpatialData or MuData with one table). Gene names are
+        aligned if that was not done: ``var["graphfm_gene"]``. A kNN graph is built with default settings if there
+        is no cell graph at all: the keys of `graphfm.pp.knn_graph`. ``X``, the layers and ``obs`` are not changed.
+    model
+        A model, or the path of one; default: the weights in the package.
+    key_added
+        Key in ``obsm`` for the embedding, float32 ``[n_obs, 2 * dim]``: carrier, then reader; its parameters go to
+        ``uns``.
+    relations
+        Graphs to use: ``"knn"``, ``"spatial"``; default: all that are there.
+    layer, kind
+        Where the expression is and what it is; see `graphfm.io.expression`.
+    organism
+        ``"auto"`` keeps an alignment that is there, whatever its organism.
+        ``"other"`` for genes that the vocabulary does not know; see `graphfm.genes.align_genes`.
+    tile_size
+        Cells computed at a time; bounds the memory.
+    scratch
+        Folder where the states of the layers may be put, 24 bytes a cell and channel, to be held in memory only as far
+        as there is room; for more cells than fit. Only on the CPU.
+    device
+        Where to compute.
+    copy
+        Return a copy (in memory) instead of writing to `adata`.
+
+    Returns
+    -------
+    None, or the copy.
+
+    Raises
+    ------
+    KeyError
+        A relation or layer that was asked for is missing.
+    ValueError
+        The expression is not what `kind` says, no gene was matched, the model belongs to another vocabulary, or an
+        argument is out of range.
+    FileNotFoundError
+        No model at that path.
+
+    Examples
+    --------
+    >>> import graphfm
+    >>> adata = graphfm.datasets.toy(num_cells=300, num_genes=200)
+    >>> graphfm.tl.embed(adata)
+    >>> adata.obsm["X_graphfm"].shape
+    (300, 128)
+    """
+    from graphfm.data.prepare import cell_graph, check_relations, relations_of, table_width
+
+    adata = io.as_anndata(adata)
+    check_relations(relations)
+    check_key_added(key_added)
+    check_tile_size(tile_size)
+    check_device(device)
+    check_scratch(scratch, device)
+    if not isinstance(model, GraphFM):
+        model = GraphFM.from_pretrained(model)
+    adata = writable(adata, copy=copy)
+    if relations is None and not relations_of(adata):
+        logger.info("no cell graph in adata.obsp: building one with graphfm.pp.knn_graph(adata)")
+        build_graphs(adata, relations=("knn",), layer=layer, kind=kind)
+    relations = relations or relations_of(adata)
+    needed = model.inference_bytes(
+        adata.n_obs,
+        width=table_width(adata, relations),
+        components=model.config.dim,
+        tile_size=tile_size,
+        mapped=scratch is not None,
+    )
+    with announced(f"embedding {adata.n_obs:,} cells", needed):
+        cells = cell_graph(adata, relations=relations, layer=layer, kind=kind, organism=organism, with_expression=False)
+        _, place, states = _forward(model, cells, tile_size=tile_size, device=device, scratch=scratch)
+        for z, r in states:
+            last = z, r
+        adata.obsm[key_added] = model.readout(*last)[place].numpy(force=True)
+    adata.uns[key_added] = {
+        "relations": list(relations),
+        "layer": layer or "X",
+        "kind": kind,
+        "num_layers": model.config.num_layers,
+        "vocabulary": model.config.vocabulary,
+    }
+    return adata if copy else None
+
+
+@torch.no_grad()
+def layer_states(model: GraphFM, cells: CellGraph, *, tile_size: int = 8192, device: str = "cpu"):
+    """States of all cells before the first block and after each, one after the other.
+
+    Parameters
+    ----------
+    model
+        The trunk.
+    cells
+        Cells of `graphfm.data.prepare.cell_graph`.
+    tile_size, device
+        As in `embed`.
+
+    Yields
+    ------
+    Tensor: ``[n, dim]`` before the first block, ``[n, 2 dim]`` (carrier, reader) after each.
+    """
+    h0, place, states = _forward(model, cells, tile_size=tile_size, device=device)
+    yield h0[place]
+    for z, r in states:
+        yield model.readout(z, r)[place]
+
+
+@torch.no_grad()
+def _forward(
+    model: GraphFM, cells: CellGraph, *, tile_size: int, device: str, scratch: str | Path | None = None
+) -> tuple[Tensor, Tensor, Iterator[tuple[Tensor, Tensor]]]:
+    """In an order for tiles: the stem's output, the place of each cell, carrier and reader after each layer."""
+    from graphfm.data.tiles import locality_order
+
+    model = model.to(device).eval()
+    order = locality_order(cells.neighborhood).to(device)
+    neighborhood = cells.neighborhood.to(device).reorder(order)
+    h0 = model.stem_cells(cells)[order]
+    give_back_freed_memory()  # pieces of what made the tables, too small for states
+    layers = model.layers(h0, neighborhood, tile_size=tile_size, scratch=scratch)
+    return h0, torch.argsort(order), tqdm(layers, total=len(model.blocks), desc="layers", disable=None)

@@ -1,0 +1,345 @@
+"""Gene-regulatory networks: a ranked, signed table of edges, regulons, and their activity in each cell."""
+
+import logging
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+import torch
+from anndata import AnnData
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from graphfm import _keys, genes, io
+from graphfm._checks import check_device
+from graphfm.data.profiles import NUM_COMPONENTS, gene_profiles, shuffled
+from graphfm.io.files import writable
+from graphfm.memory import announced
+from graphfm.nn.context import context_scores
+from graphfm.pp.regulatory import prior_edges, regulators
+
+if TYPE_CHECKING:
+    import networkx as nx
+
+logger = logging.getLogger(__name__)
+
+
+def infer_grn(
+    adata: AnnData,
+    *,
+    tfs: Sequence[str] | None = None,
+    mode: Literal["unsupervised", "prior"] = "unsupervised",
+    prior: pd.DataFrame | None = None,
+    layer: str | None = None,
+    kind: Literal["counts", "normalized", "log1p"] = "counts",
+    max_edges: int | None = 1_000_000,
+    regulon_size: int = 50,
+    min_confidence: float = 0.5,
+    key_added: str = _keys.GRN,
+    seed: int = 0,
+    device: str = "cpu",
+    copy: bool = False,
+) -> AnnData | None:
+    """Which transcription factor regulates which gene, ranked, with sign and confidence.
+
+    Parameters
+    ----------
+    adata
+        Cells x genes (or a SpatialData or MuData with one table).
+    tfs
+        Names of the transcription factors; default: ``var["is_tf"]``, else those that the vocabulary knows.
+    mode
+        ``"unsupervised"``: from expression alone, each transcription factor with each gene; see
+        `graphfm.nn.context.context_scores`. ``"prior"``: only the edges of `prior`, their weights multiplied by
+        that score, so that what a data set does not support goes down.
+    prior
+        Known regulation, for that mode: columns ``source`` (or ``tf``), ``target`` and, optionally, ``weight`` and
+        ``sign`` (+1, -1, 0 for unknown). Names may be symbols or Ensembl ids, also of the other species.
+    layer, kind
+        Where the expression is, and what it is: see `graphfm.io.expression`.
+    max_edges
+        Strongest edges that are kept; None: all that score above 0.
+    regulon_size
+        Strongest targets of a transcription factor that make its regulon.
+    min_confidence
+        Least confidence of an edge in a regulon.
+    key_added
+        Key of the result.
+    seed
+        Of the data that confidence is measured against.
+    device
+        Where to compute.
+    copy
+        Return a changed copy instead of writing to `adata`.
+
+    Returns
+    -------
+    None, or the copy. Written, with ``key_added="grn"``:
+
+    - ``uns["grn"]``: DataFrame, strongest first: ``tf``, ``target`` (names), ``score`` (above 0, of no unit),
+      ``sign`` (+1 the target rises with the factor, -1 it falls; in mode ``"prior"`` that of the prior, where it has
+      one), ``confidence`` (one less the expected share of edges of that score or above that data show in which each
+      gene's values are dealt to the cells at random: that the two are associated at all, not that one causes the
+      other), ``regulon`` (bool);
+    - ``varp["grn"]``: float32 CSR ``[n_vars, n_vars]``, score times sign, row = regulator, column = target;
+    - ``obsm["grn_activity"]``: DataFrame, cells x transcription factors: mean standardised expression of the regulon,
+      weighted by score and sign; see `regulon_activity`;
+    - ``uns["grn_params"]``: parameters.
+
+    Raises
+    ------
+    ValueError
+        No transcription factor is among the genes, there are fewer than 3 cells or 2 genes that vary, an argument is
+        out of range, or the prior knows none of the genes.
+    KeyError
+        The prior lacks a column, or the layer does not exist.
+
+    Examples
+    --------
+    >>> import graphfm
+    >>> adata = graphfm.datasets.toy(num_cells=300, num_genes=100)
+    >>> graphfm.tl.infer_grn(adata)
+    >>> adata.uns["grn"].columns.tolist()
+    ['tf', 'target', 'score', 'sign', 'confidence', 'regulon']
+    """
+    adata = io.as_anndata(adata)
+    _check(mode, prior, max_edges, regulon_size, min_confidence)
+    check_device(device)
+    if not adata.var_names.is_unique:
+        raise ValueError("adata.var_names are not unique. Run adata.var_names_make_unique() first.")
+    adata = writable(adata, copy=copy)
+    if _keys.GENE_ROW not in adata.var:
+        _align(adata, layer)
+    allowed, unknown = (None, []) if prior is None else prior_edges(prior, adata.var)
+    factors = _factors(adata, tfs, allowed)
+    needed = 4 * adata.n_vars * (8 * len(factors) + 6 * NUM_COMPONENTS) + 24 * _stored(adata, layer)
+    with announced(f"scoring {len(factors):,} transcription factors with {adata.n_vars:,} genes", needed):
+        expression = io.expression(adata, layer=layer, kind=kind)
+        edges = _edges(expression, factors, allowed, max_edges=max_edges, seed=seed, device=device)
+    edges["regulon"] = _in_regulon(edges, regulon_size, min_confidence)
+    place = (edges["row"], edges["column"])
+    signed = (edges["score"] * edges["sign"]).to_numpy(dtype=np.float32)
+    adata.varp[key_added] = sp.csr_matrix((signed, place), shape=(adata.n_vars, adata.n_vars))
+    named = {
+        new: pd.Categorical.from_codes(edges[old], adata.var_names)
+        for new, old in (("tf", "row"), ("target", "column"))
+    }
+    table = edges.drop(columns=["row", "column"]).assign(**named)
+    table["tf"], table["target"] = (table[name].cat.remove_unused_categories() for name in ("tf", "target"))
+    adata.uns[key_added] = table[["tf", "target", "score", "sign", "confidence", "regulon"]]
+    adata.uns[f"{key_added}_params"] = {
+        "mode": mode,
+        "layer": layer or "X",
+        "kind": kind,
+        "n_tfs": len(factors),
+        "regulon_size": regulon_size,
+        "min_confidence": min_confidence,
+        "seed": seed,
+        "prior_unknown_genes": np.asarray(unknown, dtype=str),
+    }
+    regulon_activity(adata, key=key_added, layer=layer, kind=kind)
+    return adata if copy else None
+
+
+def _align(adata: AnnData, layer: str | None) -> None:
+    """Align the genes where the vocabulary knows them; simulated ones do without, if the regulators are named."""
+    try:
+        logger.info("%s", genes.align_genes(adata, layer=layer))
+    except ValueError as error:
+        logger.info("genes are taken by their names alone: %s", error)
+
+
+def _check(
+    mode: str, prior: pd.DataFrame | None, max_edges: int | None, regulon_size: int, min_confidence: float
+) -> None:
+    if mode not in ("unsupervised", "prior"):
+        raise ValueError(f"mode={mode!r} is unknown. Use 'unsupervised' or 'prior'.")
+    if (prior is None) != (mode != "prior"):
+        came = "came without prior=" if prior is None else "takes no prior="
+        raise ValueError(f"mode={mode!r} {came}. Pass mode='prior' and a table of known regulation, or neither.")
+    for name, value in (("max_edges", max_edges), ("regulon_size", regulon_size)):
+        if value is not None and value < 1:
+            raise ValueError(f"{name}={value} must be at least 1.")
+    if not 0 <= min_confidence <= 1:
+        raise ValueError(f"min_confidence={min_confidence} must be between 0 and 1.")
+
+
+def _factors(adata: AnnData, tfs: Sequence[str] | None, allowed: pd.DataFrame | None) -> np.ndarray:
+    """Rows of the regulators."""
+    if allowed is not None:
+        sources = allowed["row"].unique()
+        factors = np.intersect1d(sources, regulators(adata, tfs)[0]) if tfs is not None else np.sort(sources)
+        if not len(factors):
+            raise ValueError("None of the tfs is a source in prior. Pass other tfs=, or none.")
+        return factors
+    factors, _ = regulators(adata, tfs)
+    if not len(factors):
+        raise ValueError(
+            f"None of the {adata.n_vars} genes is known as a transcription factor (first: "
+            f"{', '.join(map(str, adata.var_names[:3]))}). Pass their names as tfs=, or set adata.var['is_tf']."
+        )
+    return factors
+
+
+def _stored(adata: AnnData, layer: str | None) -> int:
+    """Values that the matrix holds."""
+    matrix = adata.X if layer is None else adata.layers.get(layer)
+    return int(getattr(matrix, "nnz", None) or np.prod(adata.shape))
+
+
+def _edges(
+    expression: sp.csr_matrix,
+    factors: np.ndarray,
+    allowed: pd.DataFrame | None,
+    *,
+    max_edges: int | None,
+    seed: int,
+    device: str,
+) -> pd.DataFrame:
+    """``row``, ``column``, ``score``, ``sign``, ``confidence``, strongest first; ties by row, then column."""
+    profiles = torch.from_numpy(gene_profiles(expression, seed=seed)).to(device)
+    rows = torch.from_numpy(factors).to(device)
+    score = context_scores(profiles, rows)
+    null = context_scores(torch.from_numpy(gene_profiles(shuffled(expression, seed), seed=seed)).to(device), rows)
+    sign = None
+    if allowed is not None:
+        weight = torch.zeros_like(score)
+        place = torch.from_numpy(np.searchsorted(factors, allowed["row"].to_numpy()).clip(max=len(factors) - 1))
+        kept = torch.from_numpy(factors)[place] == torch.from_numpy(allowed["row"].to_numpy())
+        place = (place[kept].to(device), torch.from_numpy(allowed["column"].to_numpy())[kept].to(device))
+        weight[place] = torch.from_numpy(allowed["weight"].to_numpy(dtype=np.float32))[kept].to(device)
+        sign = weight.sign()
+    confidence = _confidence(score, null)
+    if allowed is not None:
+        score = score * weight.abs()
+    chosen = _strongest(score.flatten(), max_edges)
+    row, column = chosen // len(profiles), chosen % len(profiles)
+    direction = normalize(profiles, dim=1)
+    of_data = (direction[rows[row]] * direction[column]).sum(1).sign()
+    known = of_data if sign is None else torch.where(sign[row, column] != 0, sign[row, column], of_data)
+    columns = {
+        "row": rows[row],
+        "column": column,
+        "score": score[row, column],
+        "sign": known.to(torch.int8),
+        "confidence": confidence[row, column],
+    }
+    return pd.DataFrame({name: values.numpy(force=True) for name, values in columns.items()})
+
+
+def _strongest(score: Tensor, limit: int | None) -> Tensor:
+    """Places of the largest positive values, in order; ties in the order of places."""
+    positive = torch.nonzero(score > 0).squeeze(1)
+    if limit is not None and limit < len(positive):
+        bound = score[positive].topk(limit).values[-1]
+        positive = positive[score[positive] >= bound]
+    return positive[torch.argsort(score[positive], descending=True, stable=True)][:limit]
+
+
+def _confidence(score: Tensor, null: Tensor) -> Tensor:
+    """One less the false discovery rate of each score, made monotone."""
+    ordered, order = score.flatten().sort()
+    above = torch.arange(len(ordered), 0, -1, device=score.device)
+    # ties share the rank of the first of them
+    above = above[torch.searchsorted(ordered, ordered)]
+    false = null.numel() - torch.searchsorted(null.flatten().sort().values, ordered)
+    rate = torch.cummin((false / above).clamp(max=1), dim=0).values
+    return torch.empty_like(ordered).index_copy_(0, order, 1 - rate.float()).view_as(score)
+
+
+def _in_regulon(edges: pd.DataFrame, size: int, min_confidence: float) -> np.ndarray:
+    """Whether an edge is among the strongest of its regulator; edges come strongest first."""
+    sure = edges["confidence"] >= min_confidence
+    rank = edges[sure].groupby("row").cumcount()
+    return sure & (rank.reindex(edges.index) < size)
+
+
+def regulon_activity(
+    adata: AnnData,
+    *,
+    key: str = _keys.GRN,
+    layer: str | None = None,
+    kind: Literal["counts", "normalized", "log1p"] = "counts",
+) -> None:
+    r"""How active each transcription factor's regulon is in each cell.
+
+    .. math:: a_{ct} = \frac{\sum_g w_{tg} \, (x_{cg} - \bar x_g) / s_g}{\sum_g |w_{tg}|}
+
+    with log-normalised expression :math:`x`, each gene's mean and standard deviation over the cells, and the score
+    times sign of the regulon's edges as :math:`w`. The matrix is read a few thousand cells at a time.
+
+    Parameters
+    ----------
+    adata
+        With a network of `infer_grn` in ``uns[key]``.
+    key
+        Key of the network.
+    layer, kind
+        Where the expression is, and what it is: see `graphfm.io.expression`.
+
+    Returns
+    -------
+    None. Written: ``obsm[key + "_activity"]``, DataFrame, cells x transcription factors that have a regulon.
+
+    Raises
+    ------
+    KeyError
+        There is no such network.
+    """
+    edges = _table(adata, key)
+    edges = edges[edges["regulon"]]
+    names = pd.Index(edges["tf"].astype(str).unique())
+    place = (adata.var_names.get_indexer(edges["target"].astype(str)), names.get_indexer(edges["tf"].astype(str)))
+    weight = sp.csc_matrix((edges["score"] * edges["sign"], place), shape=(adata.n_vars, len(names)), dtype=np.float64)
+    total, squares = np.zeros(adata.n_vars), np.zeros(adata.n_vars)
+    for _, logged in io.row_chunks(adata, layer=layer, kind=kind):
+        total += np.asarray(logged.sum(axis=0, dtype=np.float64)).ravel()
+        squares += np.asarray(logged.multiply(logged).sum(axis=0, dtype=np.float64)).ravel()
+    mean = total / adata.n_obs
+    spread = np.sqrt(np.maximum(squares / adata.n_obs - mean**2, 1e-12))
+    weight = sp.diags_array(1 / spread) @ weight / np.maximum(np.asarray(abs(weight).sum(axis=0)).ravel(), 1e-300)
+    weight = sp.csc_matrix(weight)
+    chunks = [logged @ weight for _, logged in io.row_chunks(adata, layer=layer, kind=kind)]
+    activity = sp.vstack(chunks).toarray() - mean @ weight if len(names) else np.zeros((adata.n_obs, 0))
+    adata.obsm[f"{key}_activity"] = pd.DataFrame(
+        activity.astype(np.float32), index=adata.obs_names, columns=names.to_numpy(dtype=object)
+    )
+
+
+def grn_to_networkx(adata: AnnData, *, key: str = _keys.GRN, min_confidence: float = 0.9) -> "nx.DiGraph":
+    """The network as a directed graph; edges point from transcription factor to target.
+
+    Parameters
+    ----------
+    adata
+        With a network of `infer_grn` in ``uns[key]``.
+    key
+        Key of the network.
+    min_confidence
+        Of an edge.
+
+    Returns
+    -------
+    ``networkx.DiGraph`` with gene names as nodes and ``score``, ``sign``, ``confidence`` at the edges.
+
+    Raises
+    ------
+    KeyError
+        There is no such network.
+    """
+    import networkx as nx
+
+    edges = _table(adata, key)
+    edges = edges[edges["confidence"] >= min_confidence].astype({"tf": str, "target": str})
+    attributes = ["score", "sign", "confidence"]
+    return nx.from_pandas_edgelist(edges, "tf", "target", edge_attr=attributes, create_using=nx.DiGraph)
+
+
+def _table(adata: AnnData, key: str) -> pd.DataFrame:
+    if key not in adata.uns or "regulon" not in adata.uns[key]:
+        raise KeyError(
+            f"adata.uns has no network {key!r} (found: {sorted(adata.uns)}). Run graphfm.tl.infer_grn(adata)."
+        )
+    return adata.uns[key]

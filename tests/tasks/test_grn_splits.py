@@ -1,0 +1,101 @@
+"""Splits hold what they promise: nothing in two parts, nothing of the held-out to learn from."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from graphfm.metrics.grn import pair_scores
+from graphfm.tasks.grn_splits import SETTINGS, degree_matched, split, without_reversed
+
+GENES = np.array([f"g{i}" for i in range(60)])
+TFS = GENES[:20]
+
+
+def network(seed, density=0.12):
+    """Some regulators with many targets, some with one; two listed factors without any."""
+    rng = np.random.default_rng(seed)
+    rate = density * rng.gamma(1, size=(18, 1)) * rng.gamma(1, size=60)
+    pairs = [(TFS[i], GENES[j]) for i, j in np.argwhere(rng.random((18, 60)) < rate) if i != j]
+    return pd.DataFrame(pairs, columns=["tf", "target"])
+
+
+def as_set(frame):
+    return set(frame[["tf", "target"]].itertuples(index=False, name=None))
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10**6), st.sampled_from(SETTINGS))
+def test_parts_are_disjoint_and_true(seed, setting):
+    truth = network(seed)
+    parts = split(truth, GENES, TFS, setting=setting, seed=seed)
+    edges, sets = as_set(truth), [as_set(part) for part in (parts.train, parts.validation, parts.test)]
+    assert sum(map(len, sets)) == len(set.union(*sets)) == sum(map(len, (parts.train, parts.validation, parts.test)))
+    everything = pd.concat([parts.train, parts.validation, parts.test])
+    assert as_set(everything[everything["label"] == 1]) == edges
+    assert not as_set(everything[everything["label"] == 0]) & edges
+    assert (everything["tf"] != everything["target"]).all()
+    assert as_set(parts.known()) == edges - as_set(parts.test)
+    out = truth["tf"].value_counts()
+    for tf, (edge, other) in parts.train.groupby("tf")["label"].agg(["sum", lambda y: (y == 0).sum()]).iterrows():
+        assert other == min(edge, 59 - out[tf])
+    again = split(truth.sample(frac=1, random_state=1), GENES, TFS, setting=setting, seed=seed)
+    for name in ("train", "validation", "test"):
+        pd.testing.assert_frame_equal(getattr(parts, name), getattr(again, name))
+
+
+@pytest.mark.parametrize(("setting", "column"), [("tfs", "tf"), ("targets", "target")])
+def test_held_out_nodes_are_not_seen(setting, column):
+    truth = network(3)
+    parts = split(truth, GENES, TFS, setting=setting, seed=0)
+    held = set(parts.test[column])
+    assert not held & set(parts.known()[column])
+    assert len(held) == truth[column].nunique() // 3
+    # all pairs of the held-out with the network's nodes are asked for
+    nodes = set(truth["tf"]) | set(truth["target"]) if setting == "tfs" else set(truth["tf"])
+    assert len(parts.test) == sum(len(nodes - {node}) for node in held)
+
+
+def test_the_usual_protocol_leaks_degree():
+    truth = network(5)
+    parts = split(truth, GENES, TFS, setting="edges", seed=0)
+    density = len(truth) / (len(TFS) * len(GENES))
+    assert parts.test["label"].mean() == pytest.approx(density, rel=0.02)
+    assert set(parts.test["tf"]) == set(TFS)  # listed factors without a single edge are among the non-edges
+    degree = np.log1p(parts.known()["tf"].value_counts().reindex(TFS, fill_value=0))
+    scores = pair_scores(degree[parts.test["tf"]], parts.test["label"], parts.test["tf"], replicates=50)
+    assert scores["auroc"] > 0.65
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_degree_matched_leaves_nothing_to_degree(setting):
+    truth = network(7, density=0.08 if setting == "targets" else 0.2)
+    found = []
+    for seed in range(8):
+        parts = split(truth, GENES, TFS, setting=setting, seed=seed)
+        test, known = degree_matched(parts, seed=seed, choices=2), parts.known()
+        edges, others = test[test["label"] == 1], test[test["label"] == 0]
+        assert as_set(edges) == as_set(parts.test[parts.test["label"] == 1]) and len(edges) == len(others)
+        assert not as_set(others) & as_set(truth) and (others["tf"] != others["target"]).all()
+        kept = "target" if setting == "targets" else "tf"
+        assert (edges[kept].to_numpy() == others[kept].to_numpy()).all()
+        degree = sum(np.log1p(test[c].map(known[c].value_counts()).fillna(0)) for c in ("tf", "target"))
+        found.append(pair_scores(degree, test["label"], test["tf"], replicates=0)["auroc"])
+    assert abs(np.mean(found) - 0.5) < 0.08
+
+
+def test_without_reversed():
+    known = pd.DataFrame({"tf": ["a", "b"], "target": ["b", "c"]})
+    test = pd.DataFrame({"tf": ["b", "b", "c", "a"], "target": ["a", "d", "b", "c"], "label": [1, 1, 0, 0]})
+    assert without_reversed(test, known)[["tf", "target"]].to_numpy().tolist() == [["b", "d"], ["a", "c"]]
+
+
+def test_bad_input():
+    truth = network(0)
+    with pytest.raises(ValueError, match="'cells' is unknown"):
+        split(truth, GENES, TFS, setting="cells", seed=0)
+    with pytest.raises(ValueError, match="not in genes"):
+        split(truth, GENES[:5], TFS, setting="edges", seed=0)
+    with pytest.raises(ValueError, match="would be empty"):
+        split(truth.head(1), GENES, TFS, setting="edges", seed=0)
