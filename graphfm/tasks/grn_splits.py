@@ -86,11 +86,17 @@ def split(truth: pd.DataFrame, genes: np.ndarray, tfs: np.ndarray, *, setting: S
     empty = [name for name, part in zip(("train", "validation", "test"), positives, strict=True) if not len(part)]
     if empty:
         raise ValueError(f"the {' and '.join(empty)} part of {len(pairs)} edges would be empty. Pass a larger network.")
-    negatives = [_beside(part, free, rng) for part in positives[:2]]
-    test = positives[2]
+    train, validation, test = positives
+    if setting == "targets":
+        # a non-edge to learn from must not end in a gene that is asked for
+        validated, tested = (np.isin(np.arange(len(genes)), part[:, 1]) for part in (validation, test))
+        negatives = [_beside(train, free & ~validated & ~tested, rng), _beside(validation, free & validated, rng)]
+    else:
+        negatives = [_beside(train, free, rng)]
+        free[tuple(negatives[0].T)] = False
+        negatives.append(_beside(validation, free, rng))
+        free[tuple(negatives[1].T)] = False
     if setting == "edges":
-        for used in negatives:
-            free[used[:, 0], used[:, 1]] = False
         starts, ends = names.get_indexer(tfs), np.arange(len(genes))
         number = int(len(test) * len(tfs) * len(genes) / len(pairs)) - len(test)
     else:
