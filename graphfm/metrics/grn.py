@@ -56,13 +56,9 @@ def grn_scores(
         On NaN scores, or a truth without edges or without non-edges.
     """
     _check(prediction, truth, universe)
-    truth = truth.loc[truth["tf"].astype(object) != truth["target"].astype(object)].drop_duplicates(["tf", "target"])
-    if truth.empty:
-        raise ValueError(
-            "truth has no edges besides self-loops. Pass the network that generated or describes the data."
-        )
-    genes = pd.Index(pd.unique(np.concatenate([_names(truth, "tf"), _names(truth, "target")])))
-    sources = genes[genes.isin(_names(truth, "tf"))] if universe == "tf_gene" else genes
+    truth, sources, genes = _universe(truth)
+    if universe == "all":
+        sources = genes
     total = len(sources) * (len(genes) - 1)
     if len(truth) == total:
         raise ValueError("truth joins every pair of its universe, so there are no negatives. Pass a sparse network.")
@@ -85,6 +81,31 @@ def grn_scores(
         guessed = pd.Series(sign[order][hit], index=pair[order][hit]).reindex(true_pair).fillna(0).to_numpy()
         result |= _sign_scores(guessed, np.sign(truth["sign"].to_numpy(dtype=np.float64)))
     return result
+
+
+def labelled_pairs(prediction: pd.DataFrame, truth: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Every pair of the TF-to-gene universe, for `pair_scores`.
+
+    Parameters
+    ----------
+    prediction, truth
+        As `grn_scores`.
+
+    Returns
+    -------
+    score, label, tf
+        ``|score|`` (0 where not predicted), whether it is an edge, and a number for its regulator.
+    """
+    _check(prediction, truth, "tf_gene")
+    truth, sources, genes = _universe(truth)
+    pair, score = _pairs(prediction, sources, genes), np.zeros(len(sources) * len(genes))
+    np.maximum.at(score, pair[pair >= 0], np.abs(prediction["score"].to_numpy(dtype=np.float64)[pair >= 0]))
+    label = np.zeros(len(score), dtype=bool)
+    label[_pairs(truth, sources, genes)] = True
+    itself = np.arange(len(sources)) * len(genes) + genes.get_indexer(sources)
+    keep = np.ones(len(score), dtype=bool)
+    keep[itself] = False
+    return score[keep], label[keep], np.repeat(np.arange(len(sources)), len(genes))[keep]
 
 
 def pair_scores(
@@ -171,6 +192,17 @@ def _check(prediction: pd.DataFrame, truth: pd.DataFrame, universe: str) -> None
         )
     if universe not in ("tf_gene", "all"):
         raise ValueError(f"universe must be 'tf_gene' or 'all', got {universe!r}.")
+
+
+def _universe(truth: pd.DataFrame) -> tuple[pd.DataFrame, pd.Index, pd.Index]:
+    """The network without self-loops and duplicates, its regulators, its genes."""
+    truth = truth.loc[truth["tf"].astype(object) != truth["target"].astype(object)].drop_duplicates(["tf", "target"])
+    if truth.empty:
+        raise ValueError(
+            "truth has no edges besides self-loops. Pass the network that generated or describes the data."
+        )
+    genes = pd.Index(pd.unique(np.concatenate([_names(truth, "tf"), _names(truth, "target")])))
+    return truth, genes[genes.isin(_names(truth, "tf"))], genes
 
 
 def _names(frame: pd.DataFrame, column: str) -> np.ndarray:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from graphfm.metrics.grn import grn_scores
+from graphfm.metrics.grn import grn_scores, labelled_pairs, pair_scores
+
+REPLICATES = 200
 
 
 def evaluate(prediction: pd.DataFrame, truth: pd.DataFrame, seed: int = 0) -> dict[str, float]:
@@ -18,12 +20,13 @@ def evaluate(prediction: pd.DataFrame, truth: pd.DataFrame, seed: int = 0) -> di
     truth
         Columns ``tf``, ``target``, optionally ``sign``.
     seed
-        Not used: nothing is drawn.
+        Of the bootstrap.
 
     Returns
     -------
     dict
-        ``auprc``, ``auprc_ratio``, ``auroc``, ``epr``, ``prevalence``; with a signed truth ``sign_accuracy``,
+        ``auprc``, ``auprc_trapezoid``, ``auprc_ratio``, ``auroc``, ``epr``, ``prevalence``; ``auprc_low``,
+        ``auprc_high``: 95 % interval over transcription factors; with a signed truth ``sign_accuracy``,
         ``sign_balanced_accuracy``, ``sign_coverage``.
 
     Raises
@@ -31,8 +34,9 @@ def evaluate(prediction: pd.DataFrame, truth: pd.DataFrame, seed: int = 0) -> di
     KeyError, ValueError
         As `graphfm.metrics.grn.grn_scores`.
     """
-    del seed
-    return grn_scores(prediction, truth)
+    scores = grn_scores(prediction, truth)
+    interval = pair_scores(*labelled_pairs(prediction, truth), replicates=REPLICATES, seed=seed)
+    return scores | {name: interval[name] for name in ("auprc_low", "auprc_high")}
 
 
 def controls(truth: pd.DataFrame, seed: int = 0) -> dict[str, pd.DataFrame]:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from graphfm.metrics.grn import grn_scores, pair_scores
+from graphfm.metrics.grn import grn_scores, labelled_pairs, pair_scores
 
 GENES = list("abcdefg")
 
@@ -69,6 +69,9 @@ def test_equals_a_slow_version(edges, predicted, universe):
     expected = slow(prediction, truth, universe)
     assert {k: fast[k] for k in expected} == pytest.approx(expected, nan_ok=True)
     assert fast["auprc_ratio"] == pytest.approx(fast["auprc"] / fast["prevalence"])
+    if universe == "tf_gene":
+        again = pair_scores(*labelled_pairs(prediction, truth), replicates=0)
+        assert all(again[k] == pytest.approx(fast[k]) for k in ("auprc", "auprc_ratio", "auroc", "prevalence"))
 
 
 @settings(max_examples=30, deadline=None)
