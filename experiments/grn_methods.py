@@ -37,7 +37,7 @@ def spearman(expression: np.ndarray, tfs: np.ndarray, seed: int) -> np.ndarray:
 
 
 def clr(expression: np.ndarray, tfs: np.ndarray, seed: int) -> np.ndarray:
-    """Context likelihood of relatedness (doi:10.1371/journal.pbio.0050008), of absolute correlations among all genes."""
+    """Context likelihood of relatedness (doi:10.1371/journal.pbio.0050008) of absolute correlations of all genes."""
     similarity = np.abs(correlation(expression))
     np.fill_diagonal(similarity, np.nan)
     spread = np.nanstd(similarity, axis=0)

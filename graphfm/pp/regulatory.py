@@ -139,8 +139,8 @@ def prior_edges(prior: pd.DataFrame, var: pd.DataFrame) -> tuple[pd.DataFrame, n
     Returns
     -------
     edges, unknown
-        A row a pair, sorted: ``row`` and ``column`` (of ``var``), ``weight`` (signed; the mean of those given, 0 if
-        they cancel).
+        A row a pair, sorted: ``row`` and ``column`` (of ``var``), ``weight`` (signed, of unknown sign positive; the
+        mean of those given, 0 if they cancel), ``sign`` (+1, -1, 0 for unknown).
     """
     source = "source" if "source" in prior else "tf"
     for column in (source, "target"):
@@ -164,8 +164,10 @@ def prior_edges(prior: pd.DataFrame, var: pd.DataFrame) -> tuple[pd.DataFrame, n
         )
     if len(unknown):
         logger.info("prior: %d of %d edges used, %d genes are not in the data", known.sum(), len(prior), len(unknown))
-    edges = pd.DataFrame({"row": rows[known], "column": columns[known], "weight": _prior_weights(prior)[known]})
-    return edges.groupby(["row", "column"], as_index=False)["weight"].mean(), unknown
+    weight, sign = _prior_weights(prior)
+    edges = pd.DataFrame({"row": rows[known], "column": columns[known], "weight": weight[known], "sign": sign[known]})
+    edges = edges.groupby(["row", "column"], as_index=False).mean()
+    return edges.assign(sign=np.sign(edges["sign"])), unknown
 
 
 def _prior_matrix(prior: pd.DataFrame, var: pd.DataFrame) -> tuple[sp.csr_matrix, np.ndarray]:
@@ -176,7 +178,8 @@ def _prior_matrix(prior: pd.DataFrame, var: pd.DataFrame) -> tuple[sp.csr_matrix
     return matrix, unknown
 
 
-def _prior_weights(prior: pd.DataFrame) -> np.ndarray:
+def _prior_weights(prior: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """Of each row the signed weight, and the sign, 0 where it is not given."""
     columns = {}
     for name in ("weight", "sign"):
         if name in prior:
@@ -186,16 +189,15 @@ def _prior_weights(prior: pd.DataFrame) -> np.ndarray:
                 raise ValueError(
                     f"prior[{name!r}] is no finite number in {bad} of {len(prior)} rows. Repair or drop them."
                 )
-    if "sign" in columns:
-        if not np.isin(columns["sign"], (-1, 0, 1)).all():
-            raise ValueError(
-                f"prior['sign'] must be +1, -1 or 0 (unknown), found {sorted(set(columns['sign']))[:5]}. "
-                "Use 'weight' instead."
-            )
-        columns["sign"] = np.where(columns["sign"] == 0, 1, columns["sign"])
-    if "weight" in columns and "sign" in columns:
-        return columns["sign"] * np.abs(columns["weight"])
-    return columns.get("weight", columns.get("sign", np.ones(len(prior))))
+    weight = columns.get("weight", np.ones(len(prior)))
+    if "sign" not in columns:
+        return weight, np.sign(weight) if "weight" in columns else np.zeros(len(prior))
+    sign = columns["sign"]
+    if not np.isin(sign, (-1, 0, 1)).all():
+        raise ValueError(
+            f"prior['sign'] must be +1, -1 or 0 (unknown), found {sorted(set(sign))[:5]}. Use 'weight' instead."
+        )
+    return np.where(sign == 0, 1, sign) * np.abs(weight), sign
 
 
 def regulators(adata: AnnData, tfs: Sequence[str] | None) -> tuple[np.ndarray, np.ndarray]:

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -30,8 +31,9 @@ def infer_grn(
     adata: AnnData,
     *,
     tfs: Sequence[str] | None = None,
-    mode: Literal["unsupervised", "prior"] = "unsupervised",
+    mode: Literal["unsupervised", "prior", "fine_tune"] = "unsupervised",
     prior: pd.DataFrame | None = None,
+    known: pd.DataFrame | None = None,
     layer: str | None = None,
     kind: Literal["counts", "normalized", "log1p"] = "counts",
     max_edges: int | None = 1_000_000,
@@ -53,10 +55,12 @@ def infer_grn(
     mode
         ``"unsupervised"``: from expression alone, each transcription factor with each gene; see
         `graphfm.nn.context.context_scores`. ``"prior"``: only the edges of `prior`, their weights multiplied by
-        that score, so that what a data set does not support goes down.
-    prior
-        Known regulation, for that mode: columns ``source`` (or ``tf``), ``target`` and, optionally, ``weight`` and
-        ``sign`` (+1, -1, 0 for unknown). Names may be symbols or Ensembl ids, also of the other species.
+        that score, so that what a data set does not support goes down. ``"fine_tune"``: networks learn from the
+        edges of `known`, and from expression, which other pairs are like them; see `graphfm.models.regulation`.
+    prior, known
+        Known regulation, for these modes: columns ``source`` (or ``tf``), ``target`` and, optionally, ``weight`` and
+        ``sign`` (+1, -1, 0 for unknown). Names may be symbols or Ensembl ids, also of the other species. Edges that
+        you want to test the result against must not be in it.
     layer, kind
         Where the expression is, and what it is: see `graphfm.io.expression`.
     max_edges
@@ -78,11 +82,12 @@ def infer_grn(
     -------
     None, or the copy. Written, with ``key_added="grn"``:
 
-    - ``uns["grn"]``: DataFrame, strongest first: ``tf``, ``target`` (names), ``score`` (above 0, of no unit),
-      ``sign`` (+1 the target rises with the factor, -1 it falls; in mode ``"prior"`` that of the prior, where it has
-      one), ``confidence`` (one less the expected share of edges of that score or above that data show in which each
-      gene's values are dealt to the cells at random: that the two are associated at all, not that one causes the
-      other), ``regulon`` (bool);
+    - ``uns["grn"]``: DataFrame, strongest first: ``tf``, ``target`` (names), ``score`` (above 0, of no unit; in mode
+      ``"fine_tune"`` the probability of an edge at the density of `known`), ``sign`` (+1 the target rises with the
+      factor, -1 it falls; that of `prior` or `known` where they have one), ``confidence`` (one less the expected
+      share of edges of that score or above that data show in which each gene's values are dealt to the cells at
+      random: that the two are associated at all, not that one causes the other; in mode ``"fine_tune"`` the score),
+      ``regulon`` (bool);
     - ``varp["grn"]``: float32 CSR ``[n_vars, n_vars]``, score times sign, row = regulator, column = target;
     - ``obsm["grn_activity"]``: DataFrame, cells x transcription factors: mean standardised expression of the regulon,
       weighted by score and sign; see `regulon_activity`;
@@ -105,19 +110,31 @@ def infer_grn(
     ['tf', 'target', 'score', 'sign', 'confidence', 'regulon']
     """
     adata = io.as_anndata(adata)
-    _check(mode, prior, max_edges, regulon_size, min_confidence)
+    given = prior if mode == "prior" else known
+    _check(mode, prior, known, max_edges, regulon_size, min_confidence)
     check_device(device)
     if not adata.var_names.is_unique:
         raise ValueError("adata.var_names are not unique. Run adata.var_names_make_unique() first.")
     adata = writable(adata, copy=copy)
     if _keys.GENE_ROW not in adata.var:
         _align(adata, layer)
-    allowed, unknown = (None, []) if prior is None else prior_edges(prior, adata.var)
-    factors = _factors(adata, tfs, allowed)
+    network, unknown = (None, []) if given is None else prior_edges(given, adata.var)
+    factors = _factors(adata, tfs, network, only=mode == "prior")
     needed = 4 * adata.n_vars * (8 * len(factors) + 6 * NUM_COMPONENTS) + 24 * _stored(adata, layer)
     with announced(f"scoring {len(factors):,} transcription factors with {adata.n_vars:,} genes", needed):
-        expression = io.expression(adata, layer=layer, kind=kind)
-        edges = _edges(expression, factors, allowed, max_edges=max_edges, seed=seed, device=device)
+        # in the order of their names, so that the genes' own order does not show, not even in the last bit
+        order = np.argsort(adata.var_names.astype(str), kind="stable")
+        place = np.argsort(order)
+        genes_of = _Genes(
+            names=adata.var_names[order].to_numpy(dtype=str),
+            expression=io.expression(adata, layer=layer, kind=kind)[:, order],
+            factors=np.sort(place[factors]),
+            network=None
+            if network is None
+            else network.assign(row=place[network["row"]], column=place[network["column"]]),
+        )
+        edges = _edges(*_scores(genes_of, mode, seed, device), genes_of.factors, max_edges)
+    edges["row"], edges["column"] = order[edges["row"]], order[edges["column"]]
     edges["regulon"] = _in_regulon(edges, regulon_size, min_confidence)
     place = (edges["row"], edges["column"])
     signed = (edges["score"] * edges["sign"]).to_numpy(dtype=np.float32)
@@ -137,7 +154,7 @@ def infer_grn(
         "regulon_size": regulon_size,
         "min_confidence": min_confidence,
         "seed": seed,
-        "prior_unknown_genes": np.asarray(unknown, dtype=str),
+        "unknown_genes": np.asarray(unknown, dtype=str),
     }
     regulon_activity(adata, key=key_added, layer=layer, kind=kind)
     return adata if copy else None
@@ -152,13 +169,20 @@ def _align(adata: AnnData, layer: str | None) -> None:
 
 
 def _check(
-    mode: str, prior: pd.DataFrame | None, max_edges: int | None, regulon_size: int, min_confidence: float
+    mode: str,
+    prior: pd.DataFrame | None,
+    known: pd.DataFrame | None,
+    max_edges: int | None,
+    regulon_size: int,
+    min_confidence: float,
 ) -> None:
-    if mode not in ("unsupervised", "prior"):
-        raise ValueError(f"mode={mode!r} is unknown. Use 'unsupervised' or 'prior'.")
-    if (prior is None) != (mode != "prior"):
-        came = "came without prior=" if prior is None else "takes no prior="
-        raise ValueError(f"mode={mode!r} {came}. Pass mode='prior' and a table of known regulation, or neither.")
+    if mode not in ("unsupervised", "prior", "fine_tune"):
+        raise ValueError(f"mode={mode!r} is unknown. Use 'unsupervised', 'prior' or 'fine_tune'.")
+    for name, table, wanted in (("prior", prior, mode == "prior"), ("known", known, mode == "fine_tune")):
+        if wanted and table is None:
+            raise ValueError(f"mode={mode!r} needs {name}=, a table of known regulation.")
+        if table is not None and not wanted:
+            raise ValueError(f"mode={mode!r} takes no {name}=. Leave it out, or choose the mode that reads it.")
     for name, value in (("max_edges", max_edges), ("regulon_size", regulon_size)):
         if value is not None and value < 1:
             raise ValueError(f"{name}={value} must be at least 1.")
@@ -166,15 +190,15 @@ def _check(
         raise ValueError(f"min_confidence={min_confidence} must be between 0 and 1.")
 
 
-def _factors(adata: AnnData, tfs: Sequence[str] | None, allowed: pd.DataFrame | None) -> np.ndarray:
-    """Rows of the regulators."""
-    if allowed is not None:
-        sources = allowed["row"].unique()
+def _factors(adata: AnnData, tfs: Sequence[str] | None, network: pd.DataFrame | None, *, only: bool) -> np.ndarray:
+    """Rows of the regulators: those asked for or known as such, and those of the network, or these alone."""
+    sources = np.zeros(0, dtype=np.int64) if network is None else network["row"].unique()
+    if only:
         factors = np.intersect1d(sources, regulators(adata, tfs)[0]) if tfs is not None else np.sort(sources)
         if not len(factors):
             raise ValueError("None of the tfs is a source in prior. Pass other tfs=, or none.")
         return factors
-    factors, _ = regulators(adata, tfs)
+    factors = np.union1d(regulators(adata, tfs)[0], sources)
     if not len(factors):
         raise ValueError(
             f"None of the {adata.n_vars} genes is known as a transcription factor (first: "
@@ -189,41 +213,65 @@ def _stored(adata: AnnData, layer: str | None) -> int:
     return int(getattr(matrix, "nnz", None) or np.prod(adata.shape))
 
 
-def _edges(
-    expression: sp.csr_matrix,
-    factors: np.ndarray,
-    allowed: pd.DataFrame | None,
-    *,
-    max_edges: int | None,
-    seed: int,
-    device: str,
-) -> pd.DataFrame:
-    """``row``, ``column``, ``score``, ``sign``, ``confidence``, strongest first; ties by row, then column."""
-    profiles = torch.from_numpy(gene_profiles(expression, seed=seed)).to(device)
-    rows = torch.from_numpy(factors).to(device)
-    score = context_scores(profiles, rows)
-    null = context_scores(torch.from_numpy(gene_profiles(shuffled(expression, seed), seed=seed)).to(device), rows)
-    sign = None
-    if allowed is not None:
-        weight = torch.zeros_like(score)
-        place = torch.from_numpy(np.searchsorted(factors, allowed["row"].to_numpy()).clip(max=len(factors) - 1))
-        kept = torch.from_numpy(factors)[place] == torch.from_numpy(allowed["row"].to_numpy())
-        place = (place[kept].to(device), torch.from_numpy(allowed["column"].to_numpy())[kept].to(device))
-        weight[place] = torch.from_numpy(allowed["weight"].to_numpy(dtype=np.float32))[kept].to(device)
-        sign = weight.sign()
-    confidence = _confidence(score, null)
-    if allowed is not None:
-        score = score * weight.abs()
-    chosen = _strongest(score.flatten(), max_edges)
-    row, column = chosen // len(profiles), chosen % len(profiles)
-    direction = normalize(profiles, dim=1)
-    of_data = (direction[rows[row]] * direction[column]).sum(1).sign()
-    known = of_data if sign is None else torch.where(sign[row, column] != 0, sign[row, column], of_data)
+@dataclass(frozen=True, eq=False)
+class _Genes:
+    """Genes of a data set, their regulators, and a network among them that is known, by position."""
+
+    names: np.ndarray
+    expression: sp.csr_matrix
+    factors: np.ndarray
+    network: pd.DataFrame | None
+
+
+def _scores(data: _Genes, mode: str, seed: int, device: str) -> tuple[Tensor, Tensor, Tensor]:
+    """Score, sign and confidence of every pair, ``[t, n]``."""
+    profiles = torch.from_numpy(gene_profiles(data.expression, seed=seed)).to(device)
+    rows, direction = torch.from_numpy(data.factors).to(device), normalize(profiles, dim=1)
+    sign = (direction[rows] @ direction.T).sign()
+    if mode == "fine_tune":
+        confidence = score = _learned(data, profiles, sign, seed)
+    else:
+        score = context_scores(profiles, rows)
+        null = gene_profiles(shuffled(data.expression, seed), seed=seed)
+        confidence = _confidence(score, context_scores(torch.from_numpy(null).to(device), rows))
+    if data.network is not None:
+        weight, given = (
+            torch.from_numpy(_matrix(data, data.network[column])[data.factors].toarray()).to(device)
+            for column in ("weight", "sign")
+        )
+        sign = torch.where(given != 0, given, sign)
+        score = score * weight.abs() if mode == "prior" else score
+    return score, sign, confidence
+
+
+def _matrix(data: _Genes, values: pd.Series) -> sp.csr_matrix:
+    """One value an edge of the network that is known, ``[n, n]``."""
+    size = len(data.names)
+    return sp.csr_matrix((values.astype(np.float32), (data.network["row"], data.network["column"])), shape=(size, size))
+
+
+def _learned(data: _Genes, profiles: Tensor, sign: Tensor, seed: int) -> Tensor:
+    """Probabilities of edges; what is learned of their signs replaces those of the correlations."""
+    from graphfm.tl.regulation import UNKNOWN_SIGN, learned_scores
+    from graphfm.train.regulation import RegulationConfig
+
+    known = _matrix(data, data.network["sign"].replace(0, UNKNOWN_SIGN))
+    score, positive = learned_scores(data.names, profiles, data.factors, known, config=RegulationConfig(), seed=seed)
+    if np.isfinite(positive).all():
+        sign.copy_(torch.from_numpy(np.where(positive > 0.5, 1, -1)))
+    return torch.from_numpy(score).float().to(profiles.device)
+
+
+def _edges(score: Tensor, sign: Tensor, confidence: Tensor, factors: np.ndarray, limit: int | None) -> pd.DataFrame:
+    """The strongest pairs, ``row`` and ``column`` their genes; ties by row, then column."""
+    score[torch.arange(len(factors)), torch.from_numpy(factors)] = 0
+    chosen = _strongest(score.flatten(), limit)
+    row, column = chosen // score.shape[1], chosen % score.shape[1]
     columns = {
-        "row": rows[row],
+        "row": torch.from_numpy(factors).to(row.device)[row],
         "column": column,
         "score": score[row, column],
-        "sign": known.to(torch.int8),
+        "sign": sign[row, column].to(torch.int8),
         "confidence": confidence[row, column],
     }
     return pd.DataFrame({name: values.numpy(force=True) for name, values in columns.items()})

@@ -1,0 +1,106 @@
+"""What known edges and expression say about a pair of genes, before anything is learned."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import scipy.sparse as sp
+
+EVIDENCE = (
+    "out_degree",
+    "in_degree",
+    "out_degree_of_target",
+    "in_degree_of_regulator",
+    "reversed",
+    "regulators_of_same_targets",
+    "targets_of_same_regulators",
+    "neighbors_of_same_neighbors",
+    "shared_neighbors",
+    "regulators_alike_in_expression",
+    "targets_alike_in_expression",
+    "context",
+)
+
+
+def pair_evidence(
+    known: sp.csr_matrix,
+    context: np.ndarray,
+    alike: sp.csr_matrix,
+    regulators: np.ndarray,
+    pairs: np.ndarray | None = None,
+) -> np.ndarray:
+    r"""Evidence for pairs of a regulator and a gene; no entry of a pair is read for the pair itself.
+
+    With the known edges :math:`A`, row regulates column: the degrees of both ends; :math:`A_{ji}`; how often regulators
+    with similar targets have this one, :math:`(SA)_{ij} / \sum_k S_{ik}` with :math:`S_{ik}` the shrunken cosine of
+    their rows; the same for targets with similar regulators, and for :math:`A + A^\top`; that cosine itself; how often
+    regulators, or targets, that are alike in expression have the edge; and the context score. Degrees and shares on a
+    log scale.
+
+    Parameters
+    ----------
+    known
+        ``[n, n]``, 1 where there is an edge.
+    context
+        Scores from expression, ``[t, n]``.
+    alike
+        Graph of genes that are alike in expression, ``[n, n]``.
+    regulators
+        Rows of the ``t`` regulators.
+    pairs
+        Position among `regulators` and gene, ``[m, 2]``; None: all.
+
+    Returns
+    -------
+    float32 ``[m, len(EVIDENCE)]``, or ``[t, n, len(EVIDENCE)]``.
+    """
+    if pairs is None:
+        return np.stack(list(_evidence(known, context, alike, regulators)), axis=-1)
+    columns = (matrix[pairs[:, 0], pairs[:, 1]] for matrix in _evidence(known, context, alike, regulators))
+    return np.stack(list(columns), axis=-1)
+
+
+def _evidence(
+    known: sp.csr_matrix, context: np.ndarray, alike: sp.csr_matrix, regulators: np.ndarray
+) -> Iterator[np.ndarray]:
+    """One matrix ``[t, n]`` after the other, as `EVIDENCE` names them."""
+    known = sp.csr_matrix(known, dtype=np.float32)
+    both = known + known.T
+    shape = context.shape
+    out, into = (np.log1p(np.asarray(known.sum(axis=axis), dtype=np.float32).ravel()) for axis in (1, 0))
+    yield np.broadcast_to(out[regulators, None], shape)
+    yield np.broadcast_to(into, shape)
+    yield np.broadcast_to(out, shape)
+    yield np.broadcast_to(into[regulators, None], shape)
+    yield known.T.tocsr()[regulators].toarray()
+    of_regulators = _alike(known, regulators)
+    yield _share(of_regulators @ known, of_regulators.sum(axis=1, keepdims=True))
+    # (A U) U^T instead of A (U U^T): no matrix of genes by genes
+    targets = _unit_rows(known.T.tocsr())
+    itself = np.asarray(targets.multiply(targets).sum(axis=1)).ravel()
+    weighted = ((known[regulators] @ targets) @ targets.T).toarray() - known[regulators].multiply(itself).toarray()
+    yield _share(weighted, targets @ np.asarray(targets.sum(axis=0)).ravel() - itself)
+    of_both = _alike(both, regulators)
+    yield _share(of_both @ both, of_both.sum(axis=1, keepdims=True))
+    yield of_both
+    yield _share((alike[regulators] @ known).toarray(), alike[regulators].sum(axis=1).A)
+    yield _share((known[regulators] @ alike.T).toarray(), alike.sum(axis=1).A.T)
+    yield np.log1p(context)
+
+
+def _unit_rows(matrix: sp.csr_matrix, prior: float = 5.0) -> sp.csr_matrix:
+    """Rows divided by their length, as if each had `prior` more entries: few common ones are no proof."""
+    length = np.sqrt(np.asarray(matrix.multiply(matrix).sum(axis=1)).ravel() + prior)
+    return sp.csr_matrix(sp.diags_array((1 / length).astype(np.float32)) @ matrix)
+
+
+def _alike(matrix: sp.csr_matrix, rows: np.ndarray) -> np.ndarray:
+    """Shrunken cosine of some rows with all, 0 of a row with itself."""
+    unit = _unit_rows(matrix)
+    cosine = (unit[rows] @ unit.T).toarray()
+    cosine[np.arange(len(rows)), rows] = 0
+    return cosine
+
+
+def _share(weighted: np.ndarray, total: np.ndarray) -> np.ndarray:
+    """A weighted share, drawn to 0 where there is little weight, on a scale that tells small ones apart."""
+    return np.log1p(20 * np.asarray(weighted) / (np.asarray(total) + 0.5)).astype(np.float32)

@@ -1,0 +1,121 @@
+"""Scores of all pairs, learned from edges that are known."""
+
+from hashlib import blake2b
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from torch import Tensor
+
+from graphfm.data.evidence import EVIDENCE, pair_evidence
+from graphfm.models.regulation import GeneGraph, RegulationNet
+from graphfm.nn.context import context_scores, similar_genes
+from graphfm.train.regulation import RegulationConfig, fit_regulation, make_folds
+
+IDENTITY = 64
+"""Random numbers that tell a gene from others, so that the trunk can count common neighbours."""
+LEADING = 30
+UNKNOWN_SIGN = 2
+NETWORKS = 3
+"""Networks from different seeds, whose probabilities are averaged."""
+
+
+def learned_scores(
+    names: np.ndarray,
+    profiles: Tensor,
+    regulators: np.ndarray,
+    known: sp.csr_matrix,
+    *,
+    config: RegulationConfig,
+    seed: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Probability of each edge and of its positive sign, by networks that learned from the known edges.
+
+    Parameters
+    ----------
+    names
+        Of the genes, ``[n]``.
+    profiles
+        ``[n, p]``, see `graphfm.data.profiles`.
+    regulators
+        Rows that may regulate, ``[t]``.
+    known
+        Signs of the known edges, ``[n, n]``; `UNKNOWN_SIGN` where it is not known.
+    config
+        Of the training.
+    seed
+        Of all that is drawn.
+
+    Returns
+    -------
+    probability, positive
+        ``[t, n]``. The second is NaN if no known edge has a sign. An edge's own presence among the known ones is not
+        hidden from it.
+    """
+    device, size = profiles.device, len(names)
+    context = context_scores(profiles, torch.from_numpy(regulators).to(device)).numpy(force=True)
+    graph = similar_genes(profiles, n_neighbors=10)
+    alike = sp.csr_matrix(
+        tuple(part.numpy(force=True) for part in (graph.weight, graph.column, graph.pointer)), shape=(size, size)
+    )
+    leading = profiles[:, :LEADING]
+    identity = torch.from_numpy(np.stack([_random_numbers(name) for name in names])).to(device)
+    features = torch.cat([leading / leading.std().clamp(min=1e-12), identity], dim=1)
+    present = known.copy()
+    present.data = np.ones_like(present.data, dtype=np.float32)
+    place = np.full(size, -1)
+    place[regulators] = np.arange(len(regulators))
+
+    def facts(seen: sp.csr_matrix, pairs: np.ndarray) -> np.ndarray:
+        return pair_evidence(seen, context, alike, regulators, np.stack([place[pairs[:, 0]], pairs[:, 1]], axis=1))
+
+    total, positive = np.zeros(context.shape, dtype=np.float64), np.zeros(context.shape, dtype=np.float64)
+    for number in range(NETWORKS):
+        folds = make_folds(present, regulators, config=config, seed=NETWORKS * seed + number)
+        evidence = [facts(fold.seen, fold.pairs) for fold in folds]
+        signs = [_signs(known, fold.pairs) for fold in folds]
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(NETWORKS * seed + number)
+            net = RegulationNet(features.shape[1], len(EVIDENCE)).to(device)
+        fit_regulation(net, features, folds, evidence, signs, config=config, seed=NETWORKS * seed + number)
+        edge, sign = _all_pairs(net, features, present, context, alike, regulators)
+        total += edge
+        positive += sign
+    # edges were asked for among more non-edges than are drawn: back to the density of the known network
+    odds = present[regulators].nnz / max(total.size - present[regulators].nnz, 1)
+    mean = total / NETWORKS
+    probability = mean * odds * config.non_edges / (1 - mean + mean * odds * config.non_edges)
+    signed = (np.abs(known.data) == 1).any()
+    return probability, positive / NETWORKS if signed else np.full(context.shape, np.nan)
+
+
+def _random_numbers(name: str) -> np.ndarray:
+    """Of a gene, fixed by its name."""
+    seed = int.from_bytes(blake2b(str(name).encode(), digest_size=8).digest(), "little")
+    return np.random.default_rng(seed).standard_normal(IDENTITY, dtype=np.float32)
+
+
+def _signs(known: sp.csr_matrix, pairs: np.ndarray) -> np.ndarray:
+    """+1 or -1 where the sign of an edge is known, else 0."""
+    values = np.asarray(known[pairs[:, 0], pairs[:, 1]]).ravel()
+    return np.where(np.abs(values) == 1, values, 0)
+
+
+@torch.no_grad()
+def _all_pairs(
+    net: RegulationNet,
+    features: Tensor,
+    present: sp.csr_matrix,
+    context: np.ndarray,
+    alike: sp.csr_matrix,
+    regulators: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities of an edge and of a positive sign, some regulators at a time."""
+    states = net.states(features, GeneGraph.from_csr(present), GeneGraph.from_csr(present.T))
+    edge, sign, size = np.empty(context.shape), np.empty(context.shape), context.shape[1]
+    evidence = pair_evidence(present, context, alike, regulators)
+    for i, regulator in enumerate(regulators):
+        pairs = torch.stack([torch.full((size,), int(regulator)), torch.arange(size)], dim=1)
+        logits = net(states, torch.from_numpy(evidence[i]).to(features.device), pairs.to(features.device)).sigmoid()
+        edge[i], sign[i] = logits.double().numpy(force=True).T
+    return edge, sign
