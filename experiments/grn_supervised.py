@@ -112,8 +112,8 @@ class GENELink(nn.Module):
         return self.as_tf(h), self.as_target(h)
 
 
-def genelink(data: Supervised, seed: int, *, epochs: int = 90, batches: int = 20) -> np.ndarray:
-    """GENELink's architecture, trained as in its paper, but 20 batches an epoch whatever the number of pairs."""
+def genelink(data: Supervised, seed: int, *, epochs: int = 90, max_batches: int = 20) -> np.ndarray:
+    """GENELink's architecture, trained as in its paper, but at most 20 batches an epoch (there 256 pairs each)."""
     torch.manual_seed(seed)
     x = torch.from_numpy((data.expression - data.expression.mean(0)) / np.maximum(data.expression.std(0), 1e-9))
     x = x.T.float().contiguous()
@@ -124,7 +124,7 @@ def genelink(data: Supervised, seed: int, *, epochs: int = 90, batches: int = 20
     optimizer = torch.optim.Adam(net.parameters(), lr=3e-3)
     schedule = torch.optim.lr_scheduler.StepLR(optimizer, step_size=1, gamma=0.99)
     for _ in range(epochs):
-        for chosen in torch.randperm(len(label)).chunk(batches):
+        for chosen in torch.randperm(len(label)).chunk(min(max_batches, -(-len(label) // 256))):
             as_tf, as_target = net(x, edges)
             logit = (as_tf[tf[chosen]] * as_target[target[chosen]]).sum(1)
             loss = F.binary_cross_entropy_with_logits(logit, label[chosen].float())

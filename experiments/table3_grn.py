@@ -6,7 +6,9 @@ Cost:    five hours of one core (RegDiffusion three, GRNBoost2 one and a half; g
          ``--dataset``, ``--method``, ``--seed`` run a part, several processes may share the file
 Expect:  see the README
 
-Setting: ``unsupervised``: expression alone, every listed transcription factor with every gene.
+Setting: ``unsupervised``: expression alone, every listed transcription factor with every gene. ``edges``, ``tfs``,
+         ``targets``: edges predicted from others of the same network, parted as in `graphfm.tasks.grn_splits`; each
+         also ``:degree_matched`` and ``:without_reversed``. There the split is drawn by the seed.
 Data:    BEELINE's cell types with the networks STRING, non-specific ChIP, cell-type-specific ChIP (mESC also loss and
          gain of function); BEELINE's simulated networks of 5 to 18 genes; DREAM4, 100 genes, multifactorial; the toy.
 Scores:  of `graphfm.tasks.grn`: pairs of the network's factors with the network's genes; ``epr``, ``auprc`` (average
@@ -22,17 +24,21 @@ cell-type-specific ChIP all methods are at chance, ours too. The settings of gra
 
 import argparse
 import importlib.util
+import tempfile
 from collections.abc import Sequence
 from functools import cache
+from pathlib import Path
 
 import _spine
 import numpy as np
 import pandas as pd
 from anndata import AnnData
 from grn_methods import METHODS, NEEDS, STOCHASTIC
+from grn_supervised import SUPERVISED, Supervised
 
-from graphfm import datasets, tl
-from graphfm.tasks import grn
+from graphfm import datasets, io, tl
+from graphfm.metrics.grn import pair_scores
+from graphfm.tasks import grn, grn_splits
 
 PATH = _spine.RESULTS / "table3_grn.jsonl"
 SEEDS = (0, 1, 2, 3, 4)
@@ -46,6 +52,10 @@ SIMULATED = (*SYNTHETIC, *DREAM4, "toy")
 CASES = (*BEELINE, *SIMULATED)
 ROWS = ("shuffled", *METHODS, "graphfm", "oracle")
 CONTROLS = ("shuffled", "oracle")
+LEARNED = ("shuffled", *SUPERVISED, "graphfm:unsupervised", "graphfm", "oracle")
+ALL = tuple(dict.fromkeys((*ROWS, *LEARNED)))
+SETTINGS = ("unsupervised", *grn_splits.SETTINGS)
+VARIANTS = ("", ":degree_matched", ":without_reversed")
 KEYS = ("dataset", "network", "setting", "method", "seed")
 GROUPS = {
     "STRING": lambda r: r["network"] == "STRING",
@@ -82,8 +92,6 @@ def infer(method: str, adata: AnnData, tfs: list[str], seed: int) -> pd.DataFram
     if method == "graphfm":
         tl.infer_grn(adata, tfs=tfs, kind=kind, max_edges=None, seed=seed)
         return adata.uns["grn"]
-    from graphfm import io
-
     rows = adata.var_names.get_indexer(tfs)
     scores = METHODS[method](io.expression(adata, kind=kind).toarray().astype(np.float64), rows, seed)
     tf, target = (codes.ravel() for codes in np.indices(scores.shape, dtype=np.int32))
@@ -101,38 +109,87 @@ def run(dataset: str, method: str, seed: int) -> list[dict]:
     adata, truths, tfs = load(dataset, seed if dataset in (*SYNTHETIC, "toy") else 0)
     with _spine.measured() as cost:
         edges = None if method in CONTROLS else infer(method, adata.copy(), tfs, seed)
-    origin = "toy" if dataset == "toy" else datasets.info(dataset).files[0].sha256
     records = []
     for network, truth in truths.items():
         predicted = grn.controls(truth, seed)[method] if edges is None else edges
-        scores = grn.evaluate(predicted, truth, seed)
-        records.append(
-            {
-                **{"dataset": dataset, "network": network, "setting": "unsupervised", "method": method, "seed": seed},
-                **{name: float(f"{value:.6g}") if np.isfinite(value) else None for name, value in scores.items()},
-                **cost,
-                **{"num_cells": adata.n_obs, "num_genes": adata.n_vars, "num_tfs": len(tfs)},
-                **_spine.provenance(),
-                "data_sha256": origin,
-            }
-        )
+        job = {"dataset": dataset, "network": network, "setting": "unsupervised", "method": method, "seed": seed}
+        records.append(record(job, grn.evaluate(predicted, truth, seed), cost, adata, tfs))
     return records
 
 
-def jobs(cases: Sequence[str]) -> list[dict]:
-    """What identifies the records: five seeds where anything is drawn, be it by the method or the data."""
-    return [
+def record(job: dict, scores: dict[str, float], cost: dict[str, float], adata: AnnData, tfs: list[str]) -> dict:
+    """Job, scores of six digits, cost, sizes, provenance."""
+    dataset = job["dataset"]
+    return {
+        **job,
+        **{name: float(f"{value:.6g}") if np.isfinite(value) else None for name, value in scores.items()},
+        **cost,
+        **{"num_cells": adata.n_obs, "num_genes": adata.n_vars, "num_tfs": len(tfs)},
+        **_spine.provenance(),
+        "data_sha256": "toy" if dataset == "toy" else datasets.info(dataset).files[0].sha256,
+    }
+
+
+def run_supervised(job: dict) -> list[dict]:
+    """A record for each way to look at the test part of one split."""
+    adata, truths, tfs = load(job["dataset"], 0)
+    setting, method, seed = job["setting"].split(":")[0], job["method"], job["seed"]
+    parts = grn_splits.split(truths[job["network"]], adata.var_names, tfs, setting=setting, seed=seed)
+    tfs, kind = list(parts.tfs), "log1p" if adata.uns.get("is_raw_counts") is False else "counts"
+    rows = adata.var_names.get_indexer(tfs)
+    with _spine.measured() as cost:
+        if method in CONTROLS:
+            edges = parts.test[parts.test["label"] == 1]
+            scores = np.random.default_rng(seed).random((len(tfs), adata.n_vars))
+            if method == "oracle":
+                scores[:] = 0
+                scores[pd.Index(tfs).get_indexer(edges["tf"]), adata.var_names.get_indexer(edges["target"])] = 1
+        elif method in SUPERVISED:
+            expression = io.expression(adata, kind=kind).toarray().astype(np.float64)
+            scores = SUPERVISED[method](Supervised(expression, adata.var_names, pd.Index(tfs), parts), seed)
+        else:
+            known = {} if method == "graphfm:unsupervised" else {"mode": "fine_tune", "known": parts.known()}
+            found = tl.infer_grn(adata, tfs=tfs, kind=kind, max_edges=None, seed=seed, copy=True, **known)
+            scores = np.abs(found.varp["grn"][rows].toarray())
+    tests = {
+        "": parts.test,
+        ":degree_matched": grn_splits.degree_matched(parts, seed=seed),
+        ":without_reversed": grn_splits.without_reversed(parts.test, parts.known()),
+    }
+    records = []
+    for variant in VARIANTS:
+        test = tests[variant]
+        place = pd.Index(tfs).get_indexer(test["tf"]), adata.var_names.get_indexer(test["target"])
+        values = pair_scores(scores[place], test["label"], test["tf"], replicates=200, seed=seed)
+        records.append(record(job | {"setting": setting + variant}, values, cost, adata, tfs))
+    return records
+
+
+def jobs(cases: Sequence[str], settings: Sequence[str]) -> list[dict]:
+    """What identifies the records: five seeds where anything is drawn, be it by the method, the data, or the split."""
+    unsupervised = [
         {"dataset": dataset, "network": network, "setting": "unsupervised", "method": method, "seed": seed}
         for method in ROWS
         for dataset in cases
         for network in NETWORKS.get(dataset, ("reference",))
         for seed in (SEEDS if method in (*STOCHASTIC, *CONTROLS) or dataset in (*SYNTHETIC, "toy") else (0,))
     ]
+    supervised = [
+        {"dataset": dataset, "network": network, "setting": setting + variant, "method": method, "seed": seed}
+        for seed in SEEDS
+        for method in LEARNED
+        for dataset in cases
+        for network in NETWORKS.get(dataset, ("reference",) if dataset == "toy" else ())
+        for setting in grn_splits.SETTINGS
+        for variant in VARIANTS
+    ]
+    return [job for job in unsupervised + supervised if job["setting"].split(":")[0] in settings]
 
 
 def summarize(records: Sequence[dict]) -> pd.DataFrame:
     """Means over seeds, then over the networks of a group: a row a group and method."""
     frame = pd.DataFrame(records).drop_duplicates(list(KEYS), keep="last")
+    frame = frame[frame["setting"] == "unsupervised"]
     columns = [*METRICS, "sign_accuracy", "seconds", "peak_mb"]
     frame = frame.reindex(columns=[*KEYS, *columns]).astype(dict.fromkeys(columns, float))
     each = frame.groupby(["dataset", "network", "method"], sort=False)[columns].mean().reset_index()
@@ -169,18 +226,53 @@ def table(records: Sequence[dict]) -> str:
     return "\n".join(lines[1:]) + "\n"
 
 
+def supervised(records: Sequence[dict]) -> pd.DataFrame:
+    """Means over seeds in the supervised settings: a row a setting, network, data set and method."""
+    keys = ["setting", "network", "dataset", "method"]
+    frame = pd.DataFrame([r for r in records if r["setting"] != "unsupervised"])
+    if frame.empty:
+        return frame
+    frame = frame.drop_duplicates(list(KEYS), keep="last")
+    return frame.groupby(keys, sort=False)[
+        ["auroc", "auprc", "auprc_low", "auprc_high", "prevalence", "seconds"]
+    ].mean()
+
+
+def supervised_table(records: Sequence[dict]) -> str:
+    """Markdown: AUPRC of each method in each setting, means over the data sets of a network."""
+    each, lines = supervised(records), []
+    if each.empty:
+        return ""
+    for setting, part in each.groupby(level=0, sort=False):
+        means = part.groupby(level=["network", "method"], sort=False)[["auroc", "auprc"]].mean()
+        networks = list(dict.fromkeys(means.index.get_level_values("network")))
+        lines += ["", f"**{setting}**: AUROC / AUPRC, means over data sets", ""]
+        lines += ["| method | " + " | ".join(networks) + " |", "|---|" + "---:|" * len(networks)]
+        for method in [m for m in LEARNED if m in means.index.get_level_values("method")]:
+            cells = []
+            for network in networks:
+                there = (network, method) in means.index
+                auroc, auprc = means.loc[(network, method)] if there else (np.nan, np.nan)
+                best = there and bool(auprc == means.loc[network].drop([*CONTROLS], errors="ignore")["auprc"].max())
+                cells.append(f"{auroc:.3f} / {'**' * best}{auprc:.3f}{'**' * best}" if there else "")
+            lines.append(f"| `{method}` | " + " | ".join(cells) + " |")
+    return "\n".join(lines[1:]) + "\n"
+
+
 def main() -> None:
     """Run what is asked for and not done, print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--smoke", action="store_true", help="toy data, the quick methods, into a file of its own")
     parser.add_argument("--dataset", nargs="*", default=CASES)
-    parser.add_argument("--method", nargs="*", default=ROWS, choices=ROWS)
+    parser.add_argument("--method", nargs="*", default=ALL, choices=ALL)
+    parser.add_argument("--setting", nargs="*", default=SETTINGS, choices=SETTINGS)
     parser.add_argument("--seed", nargs="*", type=int, default=SEEDS)
     parser.add_argument("--readme", action="store_true", help="renew the README's block from the records, run nothing")
     options = parser.parse_args()
     if options.readme:
-        return _spine.renew_readme("table3", table(_spine.read(PATH)))
-    path = _spine.RESULTS / "smoke_table3_grn.jsonl" if options.smoke else PATH
+        records = _spine.read(PATH)
+        return _spine.renew_readme("table3", table(records) + "\n" + supervised_table(records))
+    path = Path(tempfile.mkdtemp()) / PATH.name if options.smoke else PATH
     missing = [m for m, package in NEEDS.items() if m in options.method and importlib.util.find_spec(package) is None]
     if missing:
         print(f'left out, not installed: {", ".join(missing)} (pip install "graphfm[bench]")')
@@ -188,12 +280,13 @@ def main() -> None:
     wanted = [m for m in options.method if m not in (*missing, *slow)]
     cases = ("toy",) if options.smoke else options.dataset
     seeds = (0,) if options.smoke else options.seed
-    todo = [j for j in jobs(cases) if j["method"] in wanted and j["seed"] in seeds]
+    todo = [j for j in jobs(cases, options.setting) if j["method"] in wanted and j["seed"] in seeds]
     for job in todo:
-        if _spine.pending(path, [job]):  # a run does several networks, and other processes run too
-            for record in run(job["dataset"], job["method"], job["seed"]):
-                _spine.append(path, record)
-    print(table(_spine.read(path)))
+        if _spine.pending(path, [job]):  # a run does several networks or tests, and other processes run too
+            one = job["setting"] == "unsupervised"
+            for line in run(job["dataset"], job["method"], job["seed"]) if one else run_supervised(job):
+                _spine.append(path, line)
+    print(table(_spine.read(path)) + "\n" + supervised_table(_spine.read(path)))
 
 
 if __name__ == "__main__":

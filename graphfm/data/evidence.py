@@ -28,7 +28,7 @@ def pair_evidence(
     regulators: np.ndarray,
     pairs: np.ndarray | None = None,
 ) -> np.ndarray:
-    r"""Evidence for pairs of a regulator and a gene; no entry of a pair is read for the pair itself.
+    r"""Evidence for pairs of a regulator and a gene; the edge itself, if it is known, counts in the degrees alone.
 
     With the known edges :math:`A`, row regulates column: the degrees of both ends; :math:`A_{ji}`; how often regulators
     with similar targets have this one, :math:`(SA)_{ij} / \sum_k S_{ik}` with :math:`S_{ik}` the shrunken cosine of
@@ -82,8 +82,8 @@ def _evidence(
     of_both = _alike(both, regulators)
     yield _share(of_both @ both, of_both.sum(axis=1, keepdims=True))
     yield of_both
-    yield _share((alike[regulators] @ known).toarray(), alike[regulators].sum(axis=1).A)
-    yield _share((known[regulators] @ alike.T).toarray(), alike.sum(axis=1).A.T)
+    yield _share((alike[regulators] @ known).toarray(), np.asarray(alike[regulators].sum(axis=1)).reshape(-1, 1))
+    yield _share((known[regulators] @ alike.T).toarray(), np.asarray(alike.sum(axis=1)).reshape(1, -1))
     yield np.log1p(context)
 
 

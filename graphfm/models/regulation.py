@@ -24,7 +24,7 @@ class GeneGraph:
     rows: SparseRows
 
     @classmethod
-    def from_csr(cls, matrix: sp.csr_matrix) -> "GeneGraph":
+    def from_scipy(cls, matrix: sp.spmatrix) -> "GeneGraph":
         """Row hears column; a gene that hears nobody hears itself."""
         matrix = sp.csr_matrix(matrix, dtype="float32")
         out, into = (torch.from_numpy(matrix.sum(axis=axis)).flatten() for axis in (0, 1))
@@ -68,7 +68,7 @@ class RegulationNet(nn.Module):
     """
 
     def __init__(
-        self, num_features: int, num_evidence: int, *, dim: int = 32, num_layers: int = 2, dropout: float = 0.3
+        self, num_features: int, num_evidence: int, *, dim: int = 16, num_layers: int = 2, dropout: float = 0.5
     ) -> None:
         super().__init__()
         self.stem = nn.Sequential(nn.Dropout(dropout), nn.Linear(num_features, dim))

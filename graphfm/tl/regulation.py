@@ -16,7 +16,7 @@ IDENTITY = 64
 """Random numbers that tell a gene from others, so that the trunk can count common neighbours."""
 LEADING = 30
 UNKNOWN_SIGN = 2
-NETWORKS = 3
+NETWORKS = 5
 """Networks from different seeds, whose probabilities are averaged."""
 
 
@@ -111,7 +111,7 @@ def _all_pairs(
     regulators: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Probabilities of an edge and of a positive sign, some regulators at a time."""
-    states = net.states(features, GeneGraph.from_csr(present), GeneGraph.from_csr(present.T))
+    states = net.states(features, GeneGraph.from_scipy(present), GeneGraph.from_scipy(present.T))
     edge, sign, size = np.empty(context.shape), np.empty(context.shape), context.shape[1]
     evidence = pair_evidence(present, context, alike, regulators)
     for i, regulator in enumerate(regulators):

@@ -32,7 +32,7 @@ class RegulationConfig:
     folds: int = 3
     share: float = 0.25
     non_edges: int = 6
-    epochs: int = 60
+    epochs: int = 30
     lr: float = 3e-3
     weight_decay: float = 1e-4
 
@@ -54,6 +54,10 @@ class Fold:
     pairs: np.ndarray
     label: np.ndarray
     seen: sp.csr_matrix
+
+    def __post_init__(self) -> None:
+        asked = self.pairs[self.label == 1]
+        assert not np.asarray(self.seen[asked[:, 0], asked[:, 1]]).any(), "an edge that is asked for is seen"
 
 
 def make_folds(known: sp.csr_matrix, regulators: np.ndarray, *, config: RegulationConfig, seed: int) -> list[Fold]:
@@ -97,7 +101,6 @@ def make_folds(known: sp.csr_matrix, regulators: np.ndarray, *, config: Regulati
             seen[asked[:, 0], asked[:, 1]] = 0
             seen = seen.tocsr()
             seen.eliminate_zeros()
-            assert not np.asarray(seen[asked[:, 0], asked[:, 1]]).any(), "an edge that is asked for is seen"
             label = np.repeat(np.float32([1, 0]), [len(asked), len(others)])
             folds.append(Fold(np.concatenate([asked, others]), label, seen))
     return folds
@@ -136,8 +139,8 @@ def fit_regulation(
         (
             torch.from_numpy(fold.pairs),
             torch.from_numpy(fold.label).to(features.device),
-            GeneGraph.from_csr(fold.seen),
-            GeneGraph.from_csr(fold.seen.T),
+            GeneGraph.from_scipy(fold.seen),
+            GeneGraph.from_scipy(fold.seen.T),
             torch.from_numpy(facts).to(features.device),
             torch.from_numpy(np.float32(sign)).to(features.device),
         )
