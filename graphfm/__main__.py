@@ -1,4 +1,4 @@
-"""The command line ``graphfm demo | pretrain | embed | info``: a thin shell around Python functions."""
+"""The command line ``graphfm demo | pretrain | embed | grn | info``: a thin shell around Python functions."""
 
 import logging
 import os
@@ -14,7 +14,8 @@ Organism = Literal["auto", "human", "mouse", "other"]
 # names instead of types in the help
 Layer = Annotated[str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint="")]
 Column = Annotated[str | None, tyro.conf.arg(metavar="COLUMN", help_behavior_hint="")]
-Weights = Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")]
+File = Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")]
+Weights = File
 
 
 def demo(out: Path = Path("demo"), *, steps: int = 300) -> None:
@@ -170,6 +171,76 @@ def embed(
     print(f"obsm[{key_added!r}] {adata.obsm[key_added].shape} in {out}")
 
 
+def grn(
+    data: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="IN")],
+    out: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")],
+    *,
+    table: File = None,
+    tfs: File = None,
+    prior: File = None,
+    known: File = None,
+    max_edges: int = 1_000_000,
+    layer: Layer = None,
+    kind: Kind = "counts",
+    seed: int = 0,
+    device: str = "cpu",
+) -> None:
+    """Find which transcription factor regulates which gene, with sign and confidence.
+
+    Writes a copy of your file with uns["grn"] and the regulons' activity in cells.
+
+    Args:
+        data: Your .h5ad or .zarr file.
+        out: The .h5ad or .zarr file to write; not the same one.
+        table: A .csv file to write the edges to as well.
+        tfs: A text file with one transcription factor a line; by default those that graphfm knows.
+        prior: A .csv or .tsv file of known regulation (columns source, target and perhaps sign, weight), whose edges
+            are weighed by your data.
+        known: The same, to learn from: other pairs that are like these are found.
+        max_edges: Strongest edges that are kept.
+        layer: Name of the layer with the expression, if it is not in X.
+        kind: What that expression is: raw counts, normalized values, or log1p of them.
+        seed: Of all that is drawn.
+        device: "cpu", or "cuda" for a GPU.
+    """
+    import pandas as pd
+
+    from graphfm import io, tl
+    from graphfm._checks import check_device, check_exists
+
+    _check_out(data, out)
+    check_device(device)
+    if prior and known:
+        raise ValueError("--prior and --known exclude each other: one is weighed, the other learned from.")
+    if table and not table.parent.is_dir():
+        raise OSError(f"--table: {table.parent} is no folder. Choose or create another one.")
+    for file in filter(None, (tfs, prior, known)):
+        check_exists(file)
+    given = {
+        name: pd.read_csv(file, sep=None, engine="python")
+        for name, file in (("prior", prior), ("known", known))
+        if file
+    }
+    adata = io.read(data, lazy=True)
+    tl.infer_grn(
+        adata,
+        tfs=tfs.read_text(encoding="utf-8").split() if tfs else None,
+        mode="prior" if prior else "fine_tune" if known else "unsupervised",
+        **given,
+        max_edges=max_edges,
+        layer=layer,
+        kind=kind,
+        seed=seed,
+        device=device,
+    )
+    io.annotate(data, adata, out)
+    edges = adata.uns["grn"]
+    if table:
+        with io.files.replacing(table) as partial:
+            edges.to_csv(partial, index=False)
+    print(f"uns['grn'] {len(edges):,} edges, {edges['tf'].nunique():,} transcription factors in {out}")
+
+
 def _check_out(data: Path, out: Path) -> None:
     """What would only fail after the work is done."""
     if out.suffix not in (".h5ad", ".zarr"):
@@ -208,7 +279,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO if _speaks() else logging.WARNING, format="%(message)s", stream=sys.stderr)
     for noisy in ("anndata", "scanpy", "squidpy", "fsspec", "matplotlib"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
-    commands = {"demo": demo, "pretrain": pretrain, "embed": embed, "info": info}
+    commands = {"demo": demo, "pretrain": pretrain, "embed": embed, "grn": grn, "info": info}
     try:
         tyro.extras.subcommand_cli_from_dict(
             commands, prog="graphfm", description="A graph foundation model for single-cell and spatial omics."

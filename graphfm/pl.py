@@ -153,7 +153,7 @@ def depth_profile(
     return ax
 
 
-def grn(ax: Axes, adata: AnnData, tf: str | None = None, *, key: str = _keys.REGULATORY, num_targets: int = 14) -> Axes:
+def grn(ax: Axes, adata: AnnData, tf: str | None = None, *, key: str | None = None, num_targets: int = 14) -> Axes:
     """A transcription factor and its strongest targets, with the edges among them.
 
     Blue arrows raise, orange bars lower expression; the width is the strength.
@@ -163,11 +163,11 @@ def grn(ax: Axes, adata: AnnData, tf: str | None = None, *, key: str = _keys.REG
     ax
         To draw on.
     adata
-        With a regulatory graph in ``varp[key]``.
+        With a network in ``varp[key]``, from `graphfm.tl.infer_grn` or `graphfm.pp.regulatory_graph`.
     tf
         Regulator; default: the one with the largest sum of absolute weights.
     key
-        Key in ``varp``.
+        Key in ``varp``; default: ``"grn"`` if it is there, else ``"regulatory"``.
     num_targets
         Targets shown.
 
@@ -178,10 +178,9 @@ def grn(ax: Axes, adata: AnnData, tf: str | None = None, *, key: str = _keys.REG
     """
     import networkx as nx
 
+    key = key or (_keys.GRN if _keys.GRN in adata.varp else _keys.REGULATORY)
     if key not in adata.varp:
-        raise KeyError(
-            f"adata.varp has no {key!r} (found: {sorted(adata.varp)}). Run graphfm.pp.regulatory_graph(adata)."
-        )
+        raise KeyError(f"adata.varp has no {key!r} (found: {sorted(adata.varp)}). Run graphfm.tl.infer_grn(adata).")
     graph = sp.csr_matrix(adata.varp[key])
     if tf is None:
         tf = str(adata.var_names[int(np.argmax(np.asarray(abs(graph).sum(axis=1)).ravel()))])

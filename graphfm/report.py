@@ -36,7 +36,7 @@ def demo(out: str | Path = "demo", *, steps: int = 300, seed: int = 0) -> Path:
     -------
     Path of the report.
     """
-    from graphfm import datasets, genes, pp, tl
+    from graphfm import datasets, genes, tl
     from graphfm.train import TrainConfig
     from graphfm.train.log import read
 
@@ -48,7 +48,7 @@ def demo(out: str | Path = "demo", *, steps: int = 300, seed: int = 0) -> Path:
         sections["DLPFC"] = (cortex, "layer")
     tl.build_graphs(blood)
     tl.build_graphs(tissue, library_key="slide")
-    pp.regulatory_graph(blood)
+    tl.infer_grn(blood, seed=seed)
     if cortex is not None:
         tl.build_graphs(cortex)
 
@@ -190,8 +190,8 @@ def _figures(sections: dict, model, log: list[dict], seed: int) -> list[dict]:
     pl.grn(ax, blood)
     add(
         "A regulatory neighbourhood",
-        "The transcription factor with the strongest co-expression in these cells and its top targets. Blue: together, "
-        "orange: opposed. Co-expression is a hypothesis about regulation, not proof of it.",
+        "The transcription factor with the strongest inferred edges in these cells, its top targets. Blue: together, "
+        "orange: opposed. What is inferred from expression is a hypothesis about regulation, not proof of it.",
         figure,
     )
     figure, axes = plt.subplots(1, 2, figsize=(11, 3.8))

@@ -9,6 +9,7 @@ import sys
 import time
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -62,7 +63,7 @@ def finish(*arguments, **options) -> str:
 # help
 
 
-@pytest.mark.parametrize("command", [(), ("demo",), ("pretrain",), ("embed",), ("info",)])
+@pytest.mark.parametrize("command", [(), ("demo",), ("pretrain",), ("embed",), ("grn",), ("info",)])
 def test_help_is_readable(command, run):
     code, text, error = run(*command, "--help")
     assert code == 0 and not error
@@ -71,11 +72,11 @@ def test_help_is_readable(command, run):
         assert noise not in text, noise
     assert max(map(len, text.splitlines())) <= 80
     if command == ():
-        assert all(name in text for name in ("demo", "pretrain", "embed", "info"))
+        assert all(name in text for name in ("demo", "pretrain", "embed", "grn", "info"))
 
 
 def test_every_option_is_explained(run):
-    for command in ("demo", "pretrain", "embed"):
+    for command in ("demo", "pretrain", "embed", "grn"):
         text = run(command, "--help")[1]
         text = re.sub(r"[\s│|+]+|[-─]{3,}", " ", text)
         options = re.findall(r" (--[a-z][a-z-]+)", text)
@@ -298,3 +299,49 @@ def test_start_from(run, tmp_path, weights, monkeypatch):
     assert all(torch.equal(a, b) for a, b in zip(file.parameters(), folder.parameters(), strict=True))
     code, _, _ = run("pretrain", tmp_path / "toy.h5ad", "--out", tmp_path / "x", "--start-from", "nowhere")
     assert "no checkpoint at nowhere" in code
+
+
+# grn
+
+
+def test_grn_equals_python(run, tmp_path):
+    adata = make_toy(80, 40)
+    adata.write_h5ad(tmp_path / "a.h5ad")
+    factors = adata.var_names[adata.var["is_tf"]][:5].tolist()
+    (tmp_path / "tfs.txt").write_text("\n".join(factors))
+    code, text, error = run(
+        "grn",
+        tmp_path / "a.h5ad",
+        tmp_path / "b.h5ad",
+        "--tfs",
+        tmp_path / "tfs.txt",
+        "--table",
+        tmp_path / "edges.csv",
+    )
+    assert code == 0, error
+    tl.infer_grn(adata, tfs=factors)
+    written = io.read(tmp_path / "b.h5ad")
+    table = pd.read_csv(tmp_path / "edges.csv")
+    assert f"{len(table):,} edges" in text and list(table) == list(adata.uns["grn"])
+    for found in (written.uns["grn"].reset_index(drop=True), table):
+        assert found["tf"].tolist() == adata.uns["grn"]["tf"].tolist()
+        np.testing.assert_allclose(found["score"], adata.uns["grn"]["score"], rtol=1e-5)
+    assert (written.varp["grn"] != adata.varp["grn"]).nnz == 0
+    assert written.obsm["grn_activity"].shape == adata.obsm["grn_activity"].shape
+
+
+def test_grn_with_known_edges_and_errors(run, tmp_path):
+    adata = make_toy(80, 40)
+    adata.write_h5ad(tmp_path / "a.h5ad")
+    adata.uns["toy_truth"]["grn"].to_csv(tmp_path / "edges.tsv", sep="\t", index=False)
+    for option in ("--prior", "--known"):
+        code, text, error = run("grn", tmp_path / "a.h5ad", tmp_path / f"{option}.h5ad", option, tmp_path / "edges.tsv")
+        assert code == 0 and "transcription factors" in text, error
+    wrong = {
+        ("--prior", tmp_path / "edges.tsv", "--known", tmp_path / "edges.tsv"): "exclude each other",
+        ("--prior", tmp_path / "nothing.csv"): "nothing.csv",
+        ("--table", tmp_path / "no" / "x.csv"): "is no folder",
+    }
+    for options, message in wrong.items():
+        code, _, _ = run("grn", tmp_path / "a.h5ad", tmp_path / "c.h5ad", *options)
+        assert message in str(code) and not (tmp_path / "c.h5ad").exists()
