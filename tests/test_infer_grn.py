@@ -59,7 +59,7 @@ def test_finds_the_planted_network(made):
 
 def test_noise_has_no_confidence(made):
     noise = made.copy()
-    noise.X = shuffled(sp.csr_matrix(made.X), seed=3)
+    noise.X = shuffled(sp.csr_matrix(made.X), seed=3).tocsr()
     tl.infer_grn(noise, max_edges=None)
     assert noise.uns["grn"]["regulon"].sum() < 0.25 * made.uns["grn"]["regulon"].sum()
     assert (noise.uns["grn"]["confidence"] > 0.5).mean() < 0.02

@@ -9,7 +9,11 @@ DAMPING = 10.0
 
 
 def gene_profiles(
-    expression: sp.csr_matrix, *, num_components: int = NUM_COMPONENTS, damping: float = DAMPING, seed: int = 0
+    expression: sp.csr_matrix | sp.csc_matrix,
+    *,
+    num_components: int = NUM_COMPONENTS,
+    damping: float = DAMPING,
+    seed: int = 0,
 ) -> np.ndarray:
     r"""Leading eigenvectors of the genes' correlation matrix, with shrunken eigenvalues.
 
@@ -40,29 +44,41 @@ def gene_profiles(
     """
     from sklearn.decomposition import PCA
 
-    n_cells, n_genes = expression.shape
+    n_cells = expression.shape[0]
     if n_cells < 3:
         raise ValueError(f"A network needs at least 3 cells to tell genes apart, got n_obs={n_cells}.")
-    varying = np.flatnonzero((expression.max(axis=0) != expression.min(axis=0)).toarray().ravel())
-    if len(varying) < 2:
-        raise ValueError(f"A network needs at least 2 genes that vary between cells, found {len(varying)}.")
-    values = expression[:, varying].astype(np.float64)
-    mean = np.asarray(values.mean(axis=0)).ravel()
-    variance = np.asarray(values.multiply(values).mean(axis=0)).ravel() - mean**2
+    mean, variance = moments(expression)
     # a gene that hardly varies about a large mean is lost to rounding; it then counts as constant
-    scale = np.where(variance > 1e-12 * mean**2, 1 / np.sqrt(np.maximum(variance, 1e-300)), 0.0)
-    pca = PCA(min(num_components, min(values.shape) - 1), svd_solver="arpack", random_state=seed)
-    pca.fit(values @ sp.diags_array(scale))
+    varying = variance > 1e-10 * mean**2
+    number = int(varying.sum())
+    if number < 2:
+        raise ValueError(f"A network needs at least 2 genes that vary between cells, found {number}.")
+    scale = np.where(varying, 1 / np.sqrt(np.where(varying, variance, 1)), 0).astype(np.float32)
+    pca = PCA(min(num_components, n_cells - 1, number - 1), svd_solver="arpack", random_state=seed)
+    pca.fit(_rescaled(expression, scale))
     strength = pca.singular_values_**2 / n_cells
-    profiles = np.zeros((n_genes, len(strength)), dtype=np.float32)
-    profiles[varying] = pca.components_.T * np.sqrt(strength / (strength + damping))
-    return profiles
+    profiles = pca.components_.T * np.sqrt(strength / (strength + damping))
+    return np.ascontiguousarray(profiles * varying[:, None], dtype=np.float32)
 
 
-def shuffled(expression: sp.csr_matrix, seed: int) -> sp.csr_matrix:
+def moments(expression: sp.csr_matrix | sp.csc_matrix) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and variance of each gene over the cells, float64 ``[n_genes]``."""
+    from sklearn.utils.sparsefuncs import mean_variance_axis
+
+    mean, variance = mean_variance_axis(expression, axis=0)
+    return mean.astype(np.float64), variance.astype(np.float64)
+
+
+def _rescaled(expression: sp.csr_matrix | sp.csc_matrix, scale: np.ndarray) -> sp.csr_matrix | sp.csc_matrix:
+    """Genes times their scale, with the places of the entries shared."""
+    of_entry = scale[expression.indices] if expression.format == "csr" else np.repeat(scale, np.diff(expression.indptr))
+    return type(expression)((expression.data * of_entry, expression.indices, expression.indptr), expression.shape)
+
+
+def shuffled(expression: sp.csr_matrix, seed: int) -> sp.csc_matrix:
     """Each gene's values dealt to the cells anew: the same genes, nothing shared."""
     rng, columns = np.random.default_rng(seed), expression.tocsc()
-    rows = np.empty_like(columns.indices)
     for start, stop in zip(columns.indptr, columns.indptr[1:], strict=False):
-        rows[start:stop] = rng.choice(expression.shape[0], stop - start, replace=False)
-    return sp.csc_matrix((columns.data, rows, columns.indptr), shape=expression.shape).tocsr()
+        columns.indices[start:stop] = rng.choice(expression.shape[0], stop - start, replace=False)
+    columns.has_sorted_indices = False
+    return columns

@@ -125,9 +125,11 @@ def infer_grn(
         # in the order of their names, so that the genes' own order does not show, not even in the last bit
         order = np.argsort(adata.var_names.astype(str), kind="stable")
         place = np.argsort(order)
+        expression = io.expression(adata, layer=layer, kind=kind)[:, order]
+        expression.sort_indices()
         genes_of = _Genes(
             names=adata.var_names[order].to_numpy(dtype=str),
-            expression=io.expression(adata, layer=layer, kind=kind)[:, order],
+            expression=expression,
             factors=np.sort(place[factors]),
             network=None
             if network is None
