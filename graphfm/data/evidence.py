@@ -1,5 +1,6 @@
 """What known edges and expression say about a pair of genes, before anything is learned."""
 
+import itertools
 from collections.abc import Iterator
 
 import numpy as np
@@ -18,12 +19,16 @@ EVIDENCE = (
     "regulators_alike_in_expression",
     "targets_alike_in_expression",
     "context",
+    "similarity",
 )
+"""What comes before the statistics of the two genes."""
 
 
 def pair_evidence(
     known: sp.csr_matrix,
     context: np.ndarray,
+    similarity: np.ndarray,
+    statistics: np.ndarray,
     alike: sp.csr_matrix,
     regulators: np.ndarray,
     pairs: np.ndarray | None = None,
@@ -33,8 +38,8 @@ def pair_evidence(
     With the known edges :math:`A`, row regulates column: the degrees of both ends; :math:`A_{ji}`; how often regulators
     with similar targets have this one, :math:`(SA)_{ij} / \sum_k S_{ik}` with :math:`S_{ik}` the shrunken cosine of
     their rows; the same for targets with similar regulators, and for :math:`A + A^\top`; that cosine itself; how often
-    regulators, or targets, that are alike in expression have the edge; and the context score. Degrees and shares on a
-    log scale.
+    regulators, or targets, that are alike in expression have the edge; the context score; the similarity; and the
+    statistics of regulator and gene. Degrees and shares on a log scale.
 
     Parameters
     ----------
@@ -42,6 +47,10 @@ def pair_evidence(
         ``[n, n]``, 1 where there is an edge.
     context
         Scores from expression, ``[t, n]``.
+    similarity
+        Absolute similarity of the genes' expression, ``[t, n]``.
+    statistics
+        Of each gene's expression, ``[n, s]``.
     alike
         Graph of genes that are alike in expression, ``[n, n]``.
     regulators
@@ -51,21 +60,24 @@ def pair_evidence(
 
     Returns
     -------
-    float32 ``[m, len(EVIDENCE)]``, or ``[t, n, len(EVIDENCE)]``.
+    float32 ``[m, e]``, or ``[t, n, e]``, with ``e = len(EVIDENCE) + 2 s``.
     """
-    if pairs is None:
-        return np.stack(list(_evidence(known, context, alike, regulators)), axis=-1)
-    columns = (matrix[pairs[:, 0], pairs[:, 1]] for matrix in _evidence(known, context, alike, regulators))
-    return np.stack(list(columns), axis=-1)
+    matrices = itertools.chain(
+        _of_graph(known, alike, regulators, context.shape),
+        (np.log1p(context), similarity),
+        (np.broadcast_to(column[regulators, None], context.shape) for column in statistics.T),
+        (np.broadcast_to(column, context.shape) for column in statistics.T),
+    )
+    chosen = (slice(None), slice(None)) if pairs is None else (pairs[:, 0], pairs[:, 1])
+    return np.stack([matrix[chosen] for matrix in matrices], axis=-1, dtype=np.float32)
 
 
-def _evidence(
-    known: sp.csr_matrix, context: np.ndarray, alike: sp.csr_matrix, regulators: np.ndarray
+def _of_graph(
+    known: sp.csr_matrix, alike: sp.csr_matrix, regulators: np.ndarray, shape: tuple[int, ...]
 ) -> Iterator[np.ndarray]:
-    """One matrix ``[t, n]`` after the other, as `EVIDENCE` names them."""
+    """One matrix ``[t, n]`` after the other, as `EVIDENCE` names them, up to the context."""
     known = sp.csr_matrix(known, dtype=np.float32)
     both = known + known.T
-    shape = context.shape
     out, into = (np.log1p(np.asarray(known.sum(axis=axis), dtype=np.float32).ravel()) for axis in (1, 0))
     yield np.broadcast_to(out[regulators, None], shape)
     yield np.broadcast_to(into, shape)
@@ -84,7 +96,6 @@ def _evidence(
     yield of_both
     yield _share((alike[regulators] @ known).toarray(), np.asarray(alike[regulators].sum(axis=1)).reshape(-1, 1))
     yield _share((known[regulators] @ alike.T).toarray(), np.asarray(alike.sum(axis=1)).reshape(1, -1))
-    yield np.log1p(context)
 
 
 def _unit_rows(matrix: sp.csr_matrix, prior: float = 5.0) -> sp.csr_matrix:

@@ -69,6 +69,14 @@ def moments(expression: sp.csr_matrix | sp.csc_matrix) -> tuple[np.ndarray, np.n
     return mean.astype(np.float64), variance.astype(np.float64)
 
 
+def gene_statistics(expression: sp.csr_matrix) -> np.ndarray:
+    """Mean, share of cells without, and log dispersion of each gene, standardised over the genes, ``[n_genes, 3]``."""
+    mean, variance = moments(expression)
+    share = 1 - np.bincount(expression.indices, minlength=expression.shape[1]) / expression.shape[0]
+    table = np.stack([mean, share, np.log1p(variance / np.maximum(mean, 1e-6))], axis=1)
+    return ((table - table.mean(0)) / np.maximum(table.std(0), 1e-6)).astype(np.float32)
+
+
 def _rescaled(expression: sp.csr_matrix | sp.csc_matrix, scale: np.ndarray) -> sp.csr_matrix | sp.csc_matrix:
     """Genes times their scale, with the places of the entries shared."""
     of_entry = scale[expression.indices] if expression.format == "csr" else np.repeat(scale, np.diff(expression.indptr))

@@ -15,7 +15,7 @@ from torch.nn.functional import normalize
 
 from graphfm import _keys, genes, io
 from graphfm._checks import check_device
-from graphfm.data.profiles import NUM_COMPONENTS, gene_profiles, shuffled
+from graphfm.data.profiles import NUM_COMPONENTS, gene_profiles, gene_statistics, shuffled
 from graphfm.io.files import writable
 from graphfm.memory import announced
 from graphfm.nn.context import context_scores
@@ -258,7 +258,8 @@ def _learned(data: _Genes, profiles: Tensor, sign: Tensor, seed: int) -> Tensor:
     from graphfm.train.regulation import RegulationConfig
 
     known = _matrix(data, data.network["sign"].replace(0, UNKNOWN_SIGN))
-    score, positive = learned_scores(data.names, profiles, data.factors, known, config=RegulationConfig(), seed=seed)
+    statistics, config = gene_statistics(data.expression), RegulationConfig()
+    score, positive = learned_scores(data.names, profiles, statistics, data.factors, known, config=config, seed=seed)
     if np.isfinite(positive).all():
         sign.copy_(torch.from_numpy(np.where(positive > 0.5, 1, -1)))
     return torch.from_numpy(score).float().to(profiles.device)

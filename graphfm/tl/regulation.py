@@ -6,8 +6,9 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 from torch import Tensor
+from torch.nn.functional import normalize
 
-from graphfm.data.evidence import EVIDENCE, pair_evidence
+from graphfm.data.evidence import pair_evidence
 from graphfm.models.regulation import GeneGraph, RegulationNet
 from graphfm.nn.context import context_scores, similar_genes
 from graphfm.train.regulation import RegulationConfig, fit_regulation, make_folds
@@ -23,6 +24,7 @@ NETWORKS = 5
 def learned_scores(
     names: np.ndarray,
     profiles: Tensor,
+    statistics: np.ndarray,
     regulators: np.ndarray,
     known: sp.csr_matrix,
     *,
@@ -37,6 +39,8 @@ def learned_scores(
         Of the genes, ``[n]``.
     profiles
         ``[n, p]``, see `graphfm.data.profiles`.
+    statistics
+        Of the genes' expression, standardised, ``[n, s]``.
     regulators
         Rows that may regulate, ``[t]``.
     known
@@ -58,17 +62,22 @@ def learned_scores(
     alike = sp.csr_matrix(
         tuple(part.numpy(force=True) for part in (graph.weight, graph.column, graph.pointer)), shape=(size, size)
     )
-    leading = profiles[:, :LEADING]
+    direction, leading = normalize(profiles, dim=1), profiles[:, :LEADING]
+    similarity = (direction[regulators] @ direction.T).abs().numpy(force=True)
     identity = torch.from_numpy(np.stack([_random_numbers(name) for name in names])).to(device)
-    features = torch.cat([leading / leading.std().clamp(min=1e-12), identity], dim=1)
+    of_expression = torch.from_numpy(statistics).to(device)
+    features = torch.cat([leading / leading.std().clamp(min=1e-12), of_expression, identity], dim=1)
     present = known.copy()
     present.data = np.ones_like(present.data, dtype=np.float32)
     place = np.full(size, -1)
     place[regulators] = np.arange(len(regulators))
 
-    def facts(seen: sp.csr_matrix, pairs: np.ndarray) -> np.ndarray:
-        return pair_evidence(seen, context, alike, regulators, np.stack([place[pairs[:, 0]], pairs[:, 1]], axis=1))
+    def facts(seen: sp.csr_matrix, pairs: np.ndarray | None = None) -> np.ndarray:
+        if pairs is not None:
+            pairs = np.stack([place[pairs[:, 0]], pairs[:, 1]], axis=1)
+        return pair_evidence(seen, context, similarity, statistics, alike, regulators, pairs)
 
+    everything = facts(present)
     total, positive = np.zeros(context.shape, dtype=np.float64), np.zeros(context.shape, dtype=np.float64)
     for number in range(NETWORKS):
         folds = make_folds(present, regulators, config=config, seed=NETWORKS * seed + number)
@@ -76,9 +85,9 @@ def learned_scores(
         signs = [_signs(known, fold.pairs) for fold in folds]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(NETWORKS * seed + number)
-            net = RegulationNet(features.shape[1], len(EVIDENCE)).to(device)
+            net = RegulationNet(features.shape[1], everything.shape[-1]).to(device)
         fit_regulation(net, features, folds, evidence, signs, config=config, seed=NETWORKS * seed + number)
-        edge, sign = _all_pairs(net, features, present, context, alike, regulators)
+        edge, sign = _all_pairs(net, features, present, everything, regulators)
         total += edge
         positive += sign
     # edges were asked for among more non-edges than are drawn: back to the density of the known network
@@ -103,17 +112,12 @@ def _signs(known: sp.csr_matrix, pairs: np.ndarray) -> np.ndarray:
 
 @torch.no_grad()
 def _all_pairs(
-    net: RegulationNet,
-    features: Tensor,
-    present: sp.csr_matrix,
-    context: np.ndarray,
-    alike: sp.csr_matrix,
-    regulators: np.ndarray,
+    net: RegulationNet, features: Tensor, present: sp.csr_matrix, evidence: np.ndarray, regulators: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Probabilities of an edge and of a positive sign, some regulators at a time."""
+    """Probabilities of an edge and of a positive sign, one regulator at a time."""
     states = net.states(features, GeneGraph.from_scipy(present), GeneGraph.from_scipy(present.T))
-    edge, sign, size = np.empty(context.shape), np.empty(context.shape), context.shape[1]
-    evidence = pair_evidence(present, context, alike, regulators)
+    size = len(features)
+    edge, sign = np.empty((len(regulators), size)), np.empty((len(regulators), size))
     for i, regulator in enumerate(regulators):
         pairs = torch.stack([torch.full((size,), int(regulator)), torch.arange(size)], dim=1)
         logits = net(states, torch.from_numpy(evidence[i]).to(features.device), pairs.to(features.device)).sigmoid()

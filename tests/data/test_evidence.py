@@ -60,7 +60,10 @@ def test_evidence_equals_loops_over_a_graph():
     np.fill_diagonal(known, 0)
     alike = sp.random_array((n, n), density=0.3, rng=rng, format="csr")
     context = rng.gamma(1, size=(4, n)).astype(np.float32)
-    found = pair_evidence(sp.csr_matrix(known), context, alike, tfs)
+    similarity, statistics = rng.random((4, n)).astype(np.float32), rng.normal(size=(n, 2)).astype(np.float32)
+    given = (sp.csr_matrix(known), context, similarity, statistics, alike, tfs)
+    found = pair_evidence(*given)
+    assert found.shape == (4, n, len(EVIDENCE) + 4) and found.dtype == np.float32
     graph = nx.from_numpy_array(known, create_using=nx.DiGraph)
     out, into = ({g: set(f(g)) for g in graph} for f in (graph.successors, graph.predecessors))
     weight = alike.toarray()
@@ -84,9 +87,10 @@ def test_evidence_equals_loops_over_a_graph():
                 log_share((weight[i, k], known[k, j]) for k in range(n)),
                 log_share((weight[j, k], known[i, k]) for k in range(n)),
                 np.log1p(context[a, j]),
+                similarity[a, j],
+                *statistics[i],
+                *statistics[j],
             ]
             np.testing.assert_allclose(found[a, j], expected, atol=1e-5, err_msg=str(EVIDENCE))
     pairs = np.array([[1, 4], [3, 0]])
-    np.testing.assert_array_equal(
-        pair_evidence(sp.csr_matrix(known), context, alike, tfs, pairs), found[pairs[:, 0], pairs[:, 1]]
-    )
+    np.testing.assert_array_equal(pair_evidence(*given, pairs), found[pairs[:, 0], pairs[:, 1]])
