@@ -38,26 +38,33 @@ MARKERS = "osD"
 BASELINES = tuple(m for m in table3.LEARNED if m not in (*table3.CONTROLS, "graphfm"))
 
 
+def complete(part: pd.DataFrame) -> pd.DataFrame:
+    """Methods that were run on all networks of a group: means over some only would mislead."""
+    return part[part["networks"] == part["networks"].max()]
+
+
 def by_kind(ax: Axes, summary: pd.DataFrame) -> None:
     """Early precision of each method, a marker a kind of network."""
-    methods = [m for m in LABELS if m in summary.index.get_level_values("method")][::-1]
+    whole = complete(summary.loc["all of BEELINE"]).index
+    methods = [m for m in LABELS if m in whole][::-1]
     for number, kind in enumerate(k for k in KINDS if k in summary.index.get_level_values("group")):
         values = summary.loc[kind, "epr"].reindex(methods)
         ax.plot(values, range(len(methods)), MARKERS[number], color=pl.PALETTE[number], ms=7, label=kind)
     ax.axvline(1, color="#888888", lw=1, ls=":")
     ax.set_yticks(range(len(methods)), [LABELS[m] for m in methods])
     ax.set(xlabel="early precision over chance (EPR)", title="From expression alone")
-    ax.legend(frameon=False, fontsize="small", loc="lower right")
+    ax.legend(frameon=False, fontsize="small", loc="upper right", bbox_to_anchor=(1, 0.97))
 
 
 def by_cost(ax: Axes, summary: pd.DataFrame) -> None:
     """Mean over all networks of BEELINE against seconds."""
-    means = summary.loc["all of BEELINE"]
+    means = complete(summary.loc["all of BEELINE"])
     for method in [m for m in LABELS if m in means.index and m != "random"]:
         ours = method == "graphfm"
         x, y = max(means.loc[method, "seconds"], 0.02), means.loc[method, "auprc_ratio"]
-        ax.plot(x, y, "o", color=pl.PALETTE[6] if ours else "#666666", ms=9 if ours else 6)
-        ax.annotate(LABELS[method], (x, y), xytext=(6, 4), textcoords="offset points", fontsize=8)
+        ax.plot(x, y, "o", color=pl.PALETTE[3] if ours else "#666666", ms=9 if ours else 6)
+        above = method != "spearman"
+        ax.annotate(LABELS[method], (x, y), xytext=(6, 4 if above else -10), textcoords="offset points", fontsize=8)
     ax.set_xscale("log")
     low, high = ax.get_xlim()
     ax.set_xlim(low / 1.5, high * 8)
@@ -68,6 +75,8 @@ def by_cost(ax: Axes, summary: pd.DataFrame) -> None:
 def against_baselines(ax: Axes, each: pd.DataFrame) -> None:
     """Where edges are known: ours against the best baseline of each network, one point each."""
     if each.empty:
+        ax.text(0.5, 0.5, "not run yet", ha="center")
+        ax.set_axis_off()
         return
     for number, (setting, label) in enumerate(SETTINGS.items()):
         if setting not in each.index.get_level_values("setting"):

@@ -32,9 +32,9 @@ from pathlib import Path
 import _spine
 import numpy as np
 import pandas as pd
+from _grn_methods import METHODS, NEEDS, STOCHASTIC
+from _grn_supervised import SUPERVISED, Supervised
 from anndata import AnnData
-from grn_methods import METHODS, NEEDS, STOCHASTIC
-from grn_supervised import SUPERVISED, Supervised
 
 from graphfm import datasets, io, tl
 from graphfm.metrics.grn import pair_scores

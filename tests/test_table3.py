@@ -10,8 +10,8 @@ import pytest
 FOLDER = Path(__file__).parent.parent / "experiments"
 sys.path.insert(0, str(FOLDER))
 
-import grn_methods  # noqa: E402
-import grn_supervised  # noqa: E402
+import _grn_methods as grn_methods  # noqa: E402
+import _grn_supervised as grn_supervised  # noqa: E402
 import table3_grn as table3  # noqa: E402
 
 from graphfm.tasks import grn_splits  # noqa: E402

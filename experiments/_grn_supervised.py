@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from grn_methods import clr, correlation, pearson, spearman
+from _grn_methods import clr, correlation, pearson, spearman
 from torch import Tensor, nn
 
 from graphfm.tasks.grn_splits import Split
