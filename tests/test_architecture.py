@@ -106,7 +106,7 @@ OBJECTS = public_objects()
 
 
 def test_there_is_something_to_check():
-    assert len(OBJECTS) > 50 and "graphfm.tl.embed" in OBJECTS and "graphfm.io.files.read" in OBJECTS
+    assert len(OBJECTS) > 50 and "graphfm.tl.embedding.embed" in OBJECTS and "graphfm.io.files.read" in OBJECTS
     example = "Title.\n\nParameters\n----------\na, b\n    Two.\n*c : int\n    Three.\n\nReturns\n-------\nd\n"
     assert described(example, "Parameters") == {"a", "b", "c"}
 
