@@ -1,9 +1,15 @@
 """Arguments that would only fail, or do harm, after a long time."""
 
+from __future__ import annotations
+
 from numbers import Integral
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from graphfm import _keys
+
+if TYPE_CHECKING:
+    from anndata import AnnData
 
 
 def check_key_added(key: str) -> None:
@@ -74,6 +80,18 @@ def check_exists(path: Path) -> None:
     """
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist. Check the path (working directory: {Path.cwd()}).")
+
+
+def check_unique_genes(adata: AnnData) -> None:
+    """Refuse genes that a name does not tell apart.
+
+    Raises
+    ------
+    ValueError
+        If a name is there twice.
+    """
+    if not adata.var_names.is_unique:
+        raise ValueError("adata.var_names are not unique. Run adata.var_names_make_unique() first.")
 
 
 def make_folder(path: Path) -> None:

@@ -19,8 +19,6 @@ REGULATORY = "regulatory"
 REGULATORY_PRIOR = "regulatory_prior"
 REGULATORY_COEXPRESSION = "regulatory_coexpression"
 GRN = "grn"
-GRN_PARAMS = "grn_params"
-GRN_ACTIVITY = "grn_activity"
 
 # var
 GENE_ROW = "graphfm_gene"

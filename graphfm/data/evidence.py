@@ -77,17 +77,18 @@ def _of_graph(
 ) -> Iterator[np.ndarray]:
     """One matrix ``[t, n]`` after the other, as `EVIDENCE` names them, up to the context."""
     known = sp.csr_matrix(known, dtype=np.float32)
-    both = known + known.T
+    reversed_ = known.T.tocsr()
+    both = known + reversed_
     out, into = (np.log1p(np.asarray(known.sum(axis=axis), dtype=np.float32).ravel()) for axis in (1, 0))
     yield np.broadcast_to(out[regulators, None], shape)
     yield np.broadcast_to(into, shape)
     yield np.broadcast_to(out, shape)
     yield np.broadcast_to(into[regulators, None], shape)
-    yield known.T.tocsr()[regulators].toarray()
+    yield reversed_[regulators].toarray()
     of_regulators = _alike(known, regulators)
     yield _share(of_regulators @ known, of_regulators.sum(axis=1, keepdims=True))
     # (A U) U^T instead of A (U U^T): no matrix of genes by genes
-    targets = _unit_rows(known.T.tocsr())
+    targets = _unit_rows(reversed_)
     itself = np.asarray(targets.multiply(targets).sum(axis=1)).ravel()
     weighted = ((known[regulators] @ targets) @ targets.T).toarray() - known[regulators].multiply(itself).toarray()
     yield _share(weighted, targets @ np.asarray(targets.sum(axis=0)).ravel() - itself)

@@ -16,6 +16,13 @@ CHUNK = 16384
 """Cells summed over at a time, where their counts may be more than fit into memory."""
 
 
+def random_vectors(names: np.ndarray, dim: int) -> Float[Tensor, "genes d"]:
+    """Normal random numbers for each gene, fixed by its name."""
+    seeds = (int.from_bytes(hashlib.blake2b(str(n).encode(), digest_size=8).digest(), "little") for n in names)
+    rows = [np.random.default_rng(seed).standard_normal(dim, dtype=np.float32) for seed in seeds]
+    return torch.from_numpy(np.stack(rows))
+
+
 @dataclass(frozen=True)
 class CellGraph:
     """Cells of one data set with their graphs, ready for the trunk.
@@ -136,11 +143,7 @@ class CellGraph:
         known = int((self.gene_rows >= 0).sum())
         if known >= min(2 * self.loadings.shape[1], len(self.gene_rows)):
             return None
-        from hashlib import blake2b
-
-        seeds = (int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "little") for name in self.gene_names)
-        rows = [np.random.default_rng(seed).standard_normal(dim, dtype=np.float32) for seed in seeds]
-        return torch.from_numpy(np.stack(rows))
+        return random_vectors(self.gene_names, dim)
 
     def center(self, placed: Float[Tensor, "genes d"]) -> Float[Tensor, "d"]:
         """Projection of the mean cell."""

@@ -12,6 +12,7 @@ from graphfm.nn.neighborhood import SparseRows
 
 SCALES = (10, 30, 100)
 """Leading components that similarities are taken of: from programmes of many genes to single pairs."""
+N_NEIGHBORS = 10
 CHUNK = 2048
 
 
@@ -80,7 +81,9 @@ def _usual(h: Tensor, rows: Tensor, columns: Tensor, chunk: int) -> tuple[Tensor
     return torch.cat(means), torch.where(spread > 1e-6, spread, torch.inf)
 
 
-def similar_genes(profiles: Float[Tensor, "g p"], *, n_neighbors: int, scales: tuple[int, ...] = SCALES) -> SparseRows:
+def similar_genes(
+    profiles: Float[Tensor, "g p"], *, n_neighbors: int = N_NEIGHBORS, scales: tuple[int, ...] = SCALES
+) -> SparseRows:
     """Graph of the genes that stand out most to each other, symmetrically normalised.
 
     Parameters
@@ -121,9 +124,10 @@ def context_scores(
     regulators: Int[Tensor, "t"],
     *,
     scales: tuple[int, ...] = SCALES,
-    n_neighbors: int = 10,
+    n_neighbors: int = N_NEIGHBORS,
     anchor: float = 0.1,
     num_layers: int = 1,
+    graph: SparseRows | None = None,
 ) -> Float[Tensor, "t g"]:
     r"""Score of every regulator with every gene, from expression alone.
 
@@ -141,6 +145,8 @@ def context_scores(
         Similar genes a gene hears.
     anchor, num_layers
         Of the propagation; see `graphfm.nn.GraphBlock`.
+    graph
+        That of `similar_genes`, where it is known already; `n_neighbors` then has no effect.
 
     Returns
     -------
@@ -149,7 +155,7 @@ def context_scores(
     genes = torch.arange(len(profiles), device=profiles.device)
     h0 = z = torch.cat(list(context_likelihood(profiles, genes, regulators, scales=scales)))
     if num_layers:
-        graph = similar_genes(profiles, n_neighbors=n_neighbors, scales=scales)
+        graph = similar_genes(profiles, n_neighbors=n_neighbors, scales=scales) if graph is None else graph
         for _ in range(num_layers):
             z = carry(z, graph @ z, h0, anchor=anchor)
     return z.T.masked_fill(regulators[:, None] == genes, 0)

@@ -11,6 +11,7 @@ import scipy.sparse as sp
 from anndata import AnnData
 
 from graphfm import _keys, io
+from graphfm._checks import check_unique_genes
 from graphfm._vocabulary import match, vocabulary
 from graphfm.io.files import writable
 from graphfm.io.matrix import Kind
@@ -76,8 +77,7 @@ def regulatory_graph(
         raise ValueError("regulatory_graph needs prior= (a table of known regulation), coexpression=True, or both.")
     if n_neighbors < 1:
         raise ValueError(f"n_neighbors={n_neighbors} must be at least 1.")
-    if not adata.var_names.is_unique:
-        raise ValueError("adata.var_names are not unique. Run adata.var_names_make_unique() first.")
+    check_unique_genes(adata)
     parts: dict[str, sp.csr_matrix] = {}
     record: dict[str, object] = {"n_neighbors": n_neighbors, "kind": kind, "layer": layer or "X"}
     if prior is not None:

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from graphfm import _keys, genes, io
-from graphfm._checks import check_device
+from graphfm._checks import check_device, check_unique_genes
 from graphfm.data.profiles import NUM_COMPONENTS, gene_profiles, gene_statistics, shuffled
 from graphfm.io.files import writable
 from graphfm.memory import announced
@@ -113,8 +113,7 @@ def infer_grn(
     given = prior if mode == "prior" else known
     _check(mode, prior, known, max_edges, regulon_size, min_confidence)
     check_device(device)
-    if not adata.var_names.is_unique:
-        raise ValueError("adata.var_names are not unique. Run adata.var_names_make_unique() first.")
+    check_unique_genes(adata)
     adata = writable(adata, copy=copy)
     if _keys.GENE_ROW not in adata.var:
         _align(adata, layer)

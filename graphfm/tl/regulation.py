@@ -1,7 +1,5 @@
 """Scores of all pairs, learned from edges that are known."""
 
-from hashlib import blake2b
-
 import numpy as np
 import scipy.sparse as sp
 import torch
@@ -9,6 +7,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from graphfm.data.evidence import pair_evidence
+from graphfm.models.inputs import random_vectors
 from graphfm.models.regulation import GeneGraph, RegulationNet
 from graphfm.nn.context import context_scores, similar_genes
 from graphfm.train.regulation import RegulationConfig, fit_regulation, make_folds
@@ -57,14 +56,14 @@ def learned_scores(
         hidden from it.
     """
     device, size = profiles.device, len(names)
-    context = context_scores(profiles, torch.from_numpy(regulators).to(device)).numpy(force=True)
-    graph = similar_genes(profiles, n_neighbors=10)
+    graph = similar_genes(profiles)
+    context = context_scores(profiles, torch.from_numpy(regulators).to(device), graph=graph).numpy(force=True)
     alike = sp.csr_matrix(
         tuple(part.numpy(force=True) for part in (graph.weight, graph.column, graph.pointer)), shape=(size, size)
     )
     direction, leading = normalize(profiles, dim=1), profiles[:, :LEADING]
     similarity = (direction[regulators] @ direction.T).abs().numpy(force=True)
-    identity = torch.from_numpy(np.stack([_random_numbers(name) for name in names])).to(device)
+    identity = random_vectors(names, IDENTITY).to(device)
     of_expression = torch.from_numpy(statistics).to(device)
     features = torch.cat([leading / leading.std().clamp(min=1e-12), of_expression, identity], dim=1)
     present = known.copy()
@@ -96,12 +95,6 @@ def learned_scores(
     probability = mean * odds * config.non_edges / (1 - mean + mean * odds * config.non_edges)
     signed = (np.abs(known.data) == 1).any()
     return probability, positive / NETWORKS if signed else np.full(context.shape, np.nan)
-
-
-def _random_numbers(name: str) -> np.ndarray:
-    """Of a gene, fixed by its name."""
-    seed = int.from_bytes(blake2b(str(name).encode(), digest_size=8).digest(), "little")
-    return np.random.default_rng(seed).standard_normal(IDENTITY, dtype=np.float32)
 
 
 def _signs(known: sp.csr_matrix, pairs: np.ndarray) -> np.ndarray:
