@@ -42,8 +42,10 @@ def on_dask(paths: Iterable[Path], out: Path, options: dict, *, workers: int, sc
     import dask
     from distributed import Client, as_completed
 
-    # a worker that reports once more while all is closing logs a stack of lines; what fails comes back as a result
+    # who reports once more while all is closing logs a stack of lines, here or in a worker; what fails comes back as
+    # a result
     quiet = {"distributed.nanny.pre-spawn-environ.DASK_LOGGING__DISTRIBUTED": "critical"}
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)
     here = {"n_workers": workers, "threads_per_worker": 1, "dashboard_address": None}
     with dask.config.set(quiet), Client(scheduler) if scheduler else Client(**here) as client:
         futures = [client.submit(attempt, path.resolve(), out.resolve(), options, pure=False) for path in paths]
