@@ -8,7 +8,9 @@ Expect:  see the README
 
 Setting: ``unsupervised``: expression alone, every listed transcription factor with every gene. ``edges``, ``tfs``,
          ``targets``: edges predicted from others of the same network, parted as in `graphfm.tasks.grn_splits`; each
-         also ``:degree_matched`` and ``:without_reversed``. There the split is drawn by the seed.
+         also ``:degree_matched`` and ``:without_reversed``. There the split is drawn by the seed. ``zero_shot``: by
+         what was learned from networks of other cell types and from curated tables, all edges between two genes of the
+         data set taken out (``graphfm:untouched``: all edges of its genes).
 Data:    BEELINE's cell types with the networks STRING, non-specific ChIP, cell-type-specific ChIP (mESC also loss and
          gain of function); BEELINE's simulated networks of 5 to 18 genes; DREAM4, 100 genes, multifactorial; the toy.
 Scores:  of `graphfm.tasks.grn`: pairs of the network's factors with the network's genes; ``epr``, ``auprc`` (average
@@ -29,6 +31,7 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
+import _grn_zero_shot as zero_shot
 import _spine
 import numpy as np
 import pandas as pd
@@ -53,8 +56,9 @@ CASES = (*BEELINE, *SIMULATED)
 ROWS = ("shuffled", *METHODS, "graphfm", "oracle")
 CONTROLS = ("shuffled", "oracle")
 LEARNED = ("shuffled", *SUPERVISED, "graphfm:unsupervised", "graphfm", "oracle")
-ALL = tuple(dict.fromkeys((*ROWS, *LEARNED)))
-SETTINGS = ("unsupervised", *grn_splits.SETTINGS)
+TRANSFERRED = ("shuffled", *zero_shot.METHODS, "oracle")
+ALL = tuple(dict.fromkeys((*ROWS, *TRANSFERRED, *LEARNED)))
+SETTINGS = ("unsupervised", "zero_shot", *grn_splits.SETTINGS)
 VARIANTS = ("", ":degree_matched", ":without_reversed")
 KEYS = ("dataset", "network", "setting", "method", "seed")
 GROUPS = {
@@ -87,32 +91,33 @@ def load(dataset: str, seed: int) -> tuple[AnnData, dict[str, pd.DataFrame], lis
 
 
 def infer(method: str, adata: AnnData, tfs: list[str], seed: int) -> pd.DataFrame:
-    """Edges by one method."""
-    kind = "log1p" if adata.uns.get("is_raw_counts") is False else "counts"
+    """Edges by one method, from expression alone."""
+    kind = zero_shot.kind(adata)
     if method == "graphfm":
         tl.infer_grn(adata, tfs=tfs, kind=kind, max_edges=None, seed=seed)
         return adata.uns["grn"]
     rows = adata.var_names.get_indexer(tfs)
     scores = METHODS[method](io.expression(adata, kind=kind).toarray().astype(np.float64), rows, seed)
-    tf, target = (codes.ravel() for codes in np.indices(scores.shape, dtype=np.int32))
-    return pd.DataFrame(
-        {
-            "tf": pd.Categorical.from_codes(tf, tfs),
-            "target": pd.Categorical.from_codes(target, adata.var_names),
-            "score": scores.ravel(),
-        }
-    )
+    return zero_shot.edges(scores, tfs, adata.var_names)
 
 
-def run(dataset: str, method: str, seed: int) -> list[dict]:
+def run(dataset: str, setting: str, method: str, seed: int) -> list[dict]:
     """A record for each known network of a data set."""
     adata, truths, tfs = load(dataset, seed if dataset in (*SYNTHETIC, "toy") else 0)
+    learned = setting == "zero_shot" and method not in CONTROLS
+    if learned:
+        zero_shot.without(dataset, method == "graphfm:untouched", seed)  # pre-training is not part of the time
     with _spine.measured() as cost:
-        edges = None if method in CONTROLS else infer(method, adata.copy(), tfs, seed)
+        if method in CONTROLS:
+            edges = None
+        elif learned:
+            edges = zero_shot.scores(method, dataset, adata.copy(), tfs, seed)
+        else:
+            edges = infer(method, adata.copy(), tfs, seed)
     records = []
     for network, truth in truths.items():
         predicted = grn.controls(truth, seed)[method] if edges is None else edges
-        job = {"dataset": dataset, "network": network, "setting": "unsupervised", "method": method, "seed": seed}
+        job = {"dataset": dataset, "network": network, "setting": setting, "method": method, "seed": seed}
         records.append(record(job, grn.evaluate(predicted, truth, seed), cost, adata, tfs))
     return records
 
@@ -135,7 +140,7 @@ def run_supervised(job: dict) -> list[dict]:
     adata, truths, tfs = load(job["dataset"], 0)
     setting, method, seed = job["setting"].split(":")[0], job["method"], job["seed"]
     parts = grn_splits.split(truths[job["network"]], adata.var_names, tfs, setting=setting, seed=seed)
-    tfs, kind = list(parts.tfs), "log1p" if adata.uns.get("is_raw_counts") is False else "counts"
+    tfs, kind = list(parts.tfs), zero_shot.kind(adata)
     rows = adata.var_names.get_indexer(tfs)
     with _spine.measured() as cost:
         if method in CONTROLS:
@@ -174,6 +179,13 @@ def jobs(cases: Sequence[str], settings: Sequence[str]) -> list[dict]:
         for network in NETWORKS.get(dataset, ("reference",))
         for seed in (SEEDS if method in (*STOCHASTIC, *CONTROLS) or dataset in (*SYNTHETIC, "toy") else (0,))
     ]
+    transferred = [
+        {"dataset": dataset, "network": network, "setting": "zero_shot", "method": method, "seed": seed}
+        for seed in SEEDS
+        for method in TRANSFERRED
+        for dataset in cases
+        for network in (NETWORKS[dataset] if dataset in BEELINE else ())
+    ]
     supervised = [
         {"dataset": dataset, "network": network, "setting": setting + variant, "method": method, "seed": seed}
         for seed in SEEDS
@@ -183,13 +195,13 @@ def jobs(cases: Sequence[str], settings: Sequence[str]) -> list[dict]:
         for setting in grn_splits.SETTINGS
         for variant in VARIANTS
     ]
-    return [job for job in unsupervised + supervised if job["setting"].split(":")[0] in settings]
+    return [job for job in unsupervised + transferred + supervised if job["setting"].split(":")[0] in settings]
 
 
-def summarize(records: Sequence[dict]) -> pd.DataFrame:
+def summarize(records: Sequence[dict], setting: str = "unsupervised") -> pd.DataFrame:
     """Means over seeds, then over the networks of a group: a row a group and method."""
     frame = pd.DataFrame(records).drop_duplicates(list(KEYS), keep="last")
-    frame = frame[frame["setting"] == "unsupervised"]
+    frame = frame[frame["setting"] == setting]
     columns = [*METRICS, "sign_accuracy", "seconds", "peak_mb"]
     frame = frame.reindex(columns=[*KEYS, *columns]).astype(dict.fromkeys(columns, float))
     each = frame.groupby(["dataset", "network", "method"], sort=False)[columns].mean().reset_index()
@@ -199,9 +211,27 @@ def summarize(records: Sequence[dict]) -> pd.DataFrame:
         if len(inside):
             means = inside.groupby("method", sort=False)[columns].mean()
             parts[group] = means.assign(networks=inside.groupby("method").size()).reindex(
-                [m for m in ROWS if m in means.index]
+                [m for m in ALL if m in means.index]
             )
-    return pd.concat(parts, names=["group"])
+    return pd.concat(parts, names=["group"]) if parts else pd.DataFrame()
+
+
+def zero_shot_table(records: Sequence[dict]) -> str:
+    """Markdown: EPR and AUPRC ratio by group of networks, beside the best that expression alone gave."""
+    parts = summarize(records, "zero_shot")
+    if parts.empty:
+        return ""
+    alone, columns = summarize(records).drop([*CONTROLS], level=1), ["epr", "auprc_ratio", "auroc"]
+    groups = list(dict.fromkeys(parts.index.get_level_values(0)))
+    best = {group: alone.loc[group, columns].max() for group in groups}
+    lines = ["**zero_shot**: EPR / AUPRC ratio / AUROC", "", "| method | " + " | ".join(groups) + " |"]
+    lines += ["|---|" + "---:|" * len(groups)]
+    rows = {
+        f"`{m}`": {g: parts.loc[(g, m), columns] for g in groups} for m in TRANSFERRED if (groups[0], m) in parts.index
+    }
+    for name, row in {"best unsupervised, metric by metric": best, **rows}.items():
+        lines.append(f"| {name} | " + " | ".join(" / ".join(f"{v:.3f}" for v in row[g]) for g in groups) + " |")
+    return "\n".join(lines) + "\n"
 
 
 def table(records: Sequence[dict]) -> str:
@@ -229,7 +259,7 @@ def table(records: Sequence[dict]) -> str:
 def supervised(records: Sequence[dict]) -> pd.DataFrame:
     """Means over seeds in the supervised settings: a row a setting, network, data set and method."""
     keys = ["setting", "network", "dataset", "method"]
-    frame = pd.DataFrame([r for r in records if r["setting"] != "unsupervised"])
+    frame = pd.DataFrame([r for r in records if r["setting"] not in ("unsupervised", "zero_shot")])
     if frame.empty:
         return frame
     frame = frame.drop_duplicates(list(KEYS), keep="last")
@@ -259,6 +289,11 @@ def supervised_table(records: Sequence[dict]) -> str:
     return "\n".join(lines[1:]) + "\n"
 
 
+def everything(records: Sequence[dict]) -> str:
+    """All tables."""
+    return "\n".join([table(records), zero_shot_table(records), supervised_table(records)])
+
+
 def main() -> None:
     """Run what is asked for and not done, print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -271,7 +306,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.readme:
         records = _spine.read(PATH)
-        return _spine.renew_readme("table3", table(records) + "\n" + supervised_table(records))
+        return _spine.renew_readme("table3", everything(records))
     path = Path(tempfile.mkdtemp()) / PATH.name if options.smoke else PATH
     missing = [m for m, package in NEEDS.items() if m in options.method and importlib.util.find_spec(package) is None]
     if missing:
@@ -283,10 +318,10 @@ def main() -> None:
     todo = [j for j in jobs(cases, options.setting) if j["method"] in wanted and j["seed"] in seeds]
     for job in todo:
         if _spine.pending(path, [job]):  # a run does several networks or tests, and other processes run too
-            one = job["setting"] == "unsupervised"
-            for line in run(job["dataset"], job["method"], job["seed"]) if one else run_supervised(job):
+            given = job["dataset"], job["setting"], job["method"], job["seed"]
+            for line in run(*given) if job["setting"] in ("unsupervised", "zero_shot") else run_supervised(job):
                 _spine.append(path, line)
-    print(table(_spine.read(path)) + "\n" + supervised_table(_spine.read(path)))
+    print(everything(_spine.read(path)))
 
 
 if __name__ == "__main__":

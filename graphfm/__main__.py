@@ -179,6 +179,7 @@ def grn(
     tfs: File = None,
     prior: File = None,
     known: File = None,
+    zero_shot: bool = False,
     max_edges: int = 1_000_000,
     layer: Layer = None,
     kind: Kind = "counts",
@@ -197,6 +198,7 @@ def grn(
         prior: A .csv or .tsv file of known regulation (columns source, target and perhaps sign, weight), whose edges
             are weighed by your data.
         known: The same, to learn from: other pairs that are like these are found.
+        zero_shot: Read your data beside what the package knows of the genes from other cells.
         max_edges: Strongest edges that are kept.
         layer: Name of the layer with the expression, if it is not in X.
         kind: What that expression is: raw counts, normalized values, or log1p of them.
@@ -210,8 +212,10 @@ def grn(
 
     _check_out(data, out)
     check_device(device)
-    if prior and known:
-        raise ValueError("--prior and --known exclude each other: one is weighed, the other learned from.")
+    modes = {"prior": prior, "fine_tune": known, "zero_shot": zero_shot}
+    chosen = [mode for mode, given in modes.items() if given] or ["unsupervised"]
+    if len(chosen) > 1:
+        raise ValueError("--prior, --known and --zero-shot exclude each other. Choose one.")
     if table and not table.parent.is_dir():
         raise OSError(f"--table: {table.parent} is no folder. Choose or create another one.")
     for file in filter(None, (tfs, prior, known)):
@@ -225,7 +229,7 @@ def grn(
     tl.infer_grn(
         adata,
         tfs=tfs.read_text(encoding="utf-8").split() if tfs else None,
-        mode="prior" if prior else "fine_tune" if known else "unsupervised",
+        mode=chosen[0],
         **given,
         max_edges=max_edges,
         layer=layer,

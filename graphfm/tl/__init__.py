@@ -2,6 +2,7 @@
 
 from graphfm.tl.embedding import embed, layer_states
 from graphfm.tl.graphs import build_graphs
+from graphfm.tl.knowledge import pretrain_grn
 from graphfm.tl.networks import grn_to_networkx, infer_grn, regulon_activity
 from graphfm.tl.training import new_model, prepare, pretrain
 
@@ -14,5 +15,6 @@ __all__ = [
     "new_model",
     "prepare",
     "pretrain",
+    "pretrain_grn",
     "regulon_activity",
 ]

@@ -15,9 +15,11 @@ from torch.nn.functional import normalize
 
 from graphfm import _keys, genes, io
 from graphfm._checks import check_device, check_unique_genes
+from graphfm._vocabulary import vocabulary
 from graphfm.data.profiles import NUM_COMPONENTS, gene_profiles, gene_statistics, shuffled
 from graphfm.io.files import writable
 from graphfm.memory import announced
+from graphfm.models.knowledge import RegulatoryKnowledge
 from graphfm.nn.context import context_scores
 from graphfm.pp.regulatory import prior_edges, regulators
 
@@ -31,9 +33,10 @@ def infer_grn(
     adata: AnnData,
     *,
     tfs: Sequence[str] | None = None,
-    mode: Literal["unsupervised", "prior", "fine_tune"] = "unsupervised",
+    mode: Literal["unsupervised", "prior", "zero_shot", "fine_tune"] = "unsupervised",
     prior: pd.DataFrame | None = None,
     known: pd.DataFrame | None = None,
+    model: RegulatoryKnowledge | None = None,
     layer: str | None = None,
     kind: Literal["counts", "normalized", "log1p"] = "counts",
     max_edges: int | None = 1_000_000,
@@ -55,12 +58,17 @@ def infer_grn(
     mode
         ``"unsupervised"``: from expression alone, each transcription factor with each gene; see
         `graphfm.nn.context.context_scores`. ``"prior"``: only the edges of `prior`, their weights multiplied by
-        that score, so that what a data set does not support goes down. ``"fine_tune"``: networks learn from the
-        edges of `known`, and from expression, which other pairs are like them; see `graphfm.models.regulation`.
+        that score, so that what a data set does not support goes down. ``"zero_shot"``: `model` reads that score
+        beside what is known of the genes from other cells; see `graphfm.models.knowledge`. ``"fine_tune"``: networks
+        learn from the edges of `known`, and from expression, which other pairs are like them; see
+        `graphfm.models.regulation`.
     prior, known
         Known regulation, for these modes: columns ``source`` (or ``tf``), ``target`` and, optionally, ``weight`` and
         ``sign`` (+1, -1, 0 for unknown). Names may be symbols or Ensembl ids, also of the other species. Edges that
         you want to test the result against must not be in it.
+    model
+        For mode ``"zero_shot"``; default: the pre-trained one of the package, which has seen the networks that its
+        model card names. See `pretrain_grn` for others.
     layer, kind
         Where the expression is, and what it is: see `graphfm.io.expression`.
     max_edges
@@ -82,12 +90,12 @@ def infer_grn(
     -------
     None, or the copy. Written, with ``key_added="grn"``:
 
-    - ``uns["grn"]``: DataFrame, strongest first: ``tf``, ``target`` (names), ``score`` (above 0, of no unit; in mode
-      ``"fine_tune"`` the probability of an edge at the density of `known`), ``sign`` (+1 the target rises with the
-      factor, -1 it falls; that of `prior` or `known` where they have one), ``confidence`` (one less the expected
-      share of edges of that score or above that data show in which each gene's values are dealt to the cells at
-      random: that the two are associated at all, not that one causes the other; in mode ``"fine_tune"`` the score),
-      ``regulon`` (bool);
+    - ``uns["grn"]``: DataFrame, strongest first: ``tf``, ``target`` (names), ``score`` (above 0, of no unit; in modes
+      ``"zero_shot"`` and ``"fine_tune"`` the probability of an edge at the density of what was learned from),
+      ``sign`` (+1 the target rises with the factor, -1 it falls; that of `prior` or `known` where they have one),
+      ``confidence`` (one less the expected share of pairs that are as strong or stronger by expression in data in
+      which each gene's values are dealt to the cells at random: that the two are associated here at all, not that one
+      causes the other; in mode ``"fine_tune"`` the score), ``regulon`` (bool);
     - ``varp["grn"]``: float32 CSR ``[n_vars, n_vars]``, score times sign, row = regulator, column = target;
     - ``obsm["grn_activity"]``: DataFrame, cells x transcription factors: mean standardised expression of the regulon,
       weighted by score and sign; see `regulon_activity`;
@@ -97,7 +105,7 @@ def infer_grn(
     ------
     ValueError
         No transcription factor is among the genes, there are fewer than 3 cells or 2 genes that vary, an argument is
-        out of range, or the prior knows none of the genes.
+        out of range, the prior knows none of the genes, or the model none of the transcription factors.
     KeyError
         The prior lacks a column, or the layer does not exist.
 
@@ -111,7 +119,7 @@ def infer_grn(
     """
     adata = io.as_anndata(adata)
     given = prior if mode == "prior" else known
-    _check(mode, prior, known, max_edges, regulon_size, min_confidence)
+    _check(mode, prior, known, model, max_edges, regulon_size, min_confidence)
     check_device(device)
     check_unique_genes(adata)
     adata = writable(adata, copy=copy)
@@ -119,6 +127,10 @@ def infer_grn(
         _align(adata, layer)
     network, unknown = (None, []) if given is None else prior_edges(given, adata.var)
     factors = _factors(adata, tfs, network, only=mode == "prior")
+    rows = None
+    if mode == "zero_shot":
+        model, rows = model or RegulatoryKnowledge.from_pretrained(), _rows_of(adata)
+        _check_model(model, rows[factors])
     needed = 4 * adata.n_vars * (8 * len(factors) + 6 * NUM_COMPONENTS) + 24 * _stored(adata, layer)
     with announced(f"scoring {len(factors):,} transcription factors with {adata.n_vars:,} genes", needed):
         # in the order of their names, so that the genes' own order does not show, not even in the last bit
@@ -133,8 +145,9 @@ def infer_grn(
             network=None
             if network is None
             else network.assign(row=place[network["row"]], column=place[network["column"]]),
+            rows=None if rows is None else torch.from_numpy(rows[order]),
         )
-        edges = _edges(*_scores(genes_of, mode, seed, device), genes_of.factors, max_edges)
+        edges = _edges(*_scores(genes_of, mode, model, seed, device), genes_of.factors, max_edges)
     edges["row"], edges["column"] = order[edges["row"]], order[edges["column"]]
     edges["regulon"] = _in_regulon(edges, regulon_size, min_confidence)
     place = (edges["row"], edges["column"])
@@ -173,16 +186,17 @@ def _check(
     mode: str,
     prior: pd.DataFrame | None,
     known: pd.DataFrame | None,
+    model: RegulatoryKnowledge | None,
     max_edges: int | None,
     regulon_size: int,
     min_confidence: float,
 ) -> None:
-    if mode not in ("unsupervised", "prior", "fine_tune"):
-        raise ValueError(f"mode={mode!r} is unknown. Use 'unsupervised', 'prior' or 'fine_tune'.")
-    for name, table, wanted in (("prior", prior, mode == "prior"), ("known", known, mode == "fine_tune")):
-        if wanted and table is None:
+    if mode not in ("unsupervised", "prior", "zero_shot", "fine_tune"):
+        raise ValueError(f"mode={mode!r} is unknown. Use 'unsupervised', 'prior', 'zero_shot' or 'fine_tune'.")
+    for name, given, of in (("prior", prior, "prior"), ("known", known, "fine_tune"), ("model", model, "zero_shot")):
+        if mode == of and given is None and name != "model":
             raise ValueError(f"mode={mode!r} needs {name}=, a table of known regulation.")
-        if table is not None and not wanted:
+        if given is not None and mode != of:
             raise ValueError(f"mode={mode!r} takes no {name}=. Leave it out, or choose the mode that reads it.")
     for name, value in (("max_edges", max_edges), ("regulon_size", regulon_size)):
         if value is not None and value < 1:
@@ -208,6 +222,26 @@ def _factors(adata: AnnData, tfs: Sequence[str] | None, network: pd.DataFrame | 
     return factors
 
 
+def _check_model(model: RegulatoryKnowledge, factors: np.ndarray) -> None:
+    """Whether the model belongs to this vocabulary, and the vocabulary knows some of the transcription factors."""
+    if model.vocabulary != vocabulary().version:
+        raise ValueError(
+            f"model belongs to version {model.vocabulary} of the vocabulary, this is {vocabulary().version}. "
+            "Train it again: graphfm.tl.pretrain_grn."
+        )
+    if not (factors >= 0).any():
+        raise ValueError(
+            f"mode='zero_shot' knows none of the {len(factors)} transcription factors. Name genes by symbols or "
+            "Ensembl ids of human or mouse, or use mode='unsupervised'."
+        )
+
+
+def _rows_of(adata: AnnData) -> np.ndarray:
+    """Rows of the vocabulary, -1 outside."""
+    rows = adata.var.get(_keys.GENE_ROW)
+    return np.full(adata.n_vars, -1) if rows is None else rows.to_numpy(dtype=np.int64)
+
+
 def _stored(adata: AnnData, layer: str | None) -> int:
     """Values that the matrix holds."""
     matrix = adata.X if layer is None else adata.layers.get(layer)
@@ -216,15 +250,18 @@ def _stored(adata: AnnData, layer: str | None) -> int:
 
 @dataclass(frozen=True, eq=False)
 class _Genes:
-    """Genes of a data set, their regulators, and a network among them that is known, by position."""
+    """Genes of a data set, their regulators, a network among them that is known, and their rows of the vocabulary."""
 
     names: np.ndarray
     expression: sp.csr_matrix
     factors: np.ndarray
     network: pd.DataFrame | None
+    rows: Tensor | None
 
 
-def _scores(data: _Genes, mode: str, seed: int, device: str) -> tuple[Tensor, Tensor, Tensor]:
+def _scores(
+    data: _Genes, mode: str, model: RegulatoryKnowledge | None, seed: int, device: str
+) -> tuple[Tensor, Tensor, Tensor]:
     """Score, sign and confidence of every pair, ``[t, n]``."""
     profiles = torch.from_numpy(gene_profiles(data.expression, seed=seed)).to(device)
     rows, direction = torch.from_numpy(data.factors).to(device), normalize(profiles, dim=1)
@@ -235,6 +272,8 @@ def _scores(data: _Genes, mode: str, seed: int, device: str) -> tuple[Tensor, Te
         score = context_scores(profiles, rows)
         null = gene_profiles(shuffled(data.expression, seed), seed=seed)
         confidence = _confidence(score, context_scores(torch.from_numpy(null).to(device), rows))
+    if mode == "zero_shot":
+        score = model.probability(data.rows[data.factors], data.rows, score)
     if data.network is not None:
         weight, given = (
             torch.from_numpy(_matrix(data, data.network[column])[data.factors].toarray()).to(device)
