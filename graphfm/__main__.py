@@ -179,7 +179,7 @@ def grn(
     tfs: File = None,
     prior: File = None,
     known: File = None,
-    zero_shot: bool = False,
+    zero_shot: tyro.conf.FlagCreatePairsOff[bool] = False,
     max_edges: int = 1_000_000,
     layer: Layer = None,
     kind: Kind = "counts",
