@@ -102,7 +102,7 @@ def pretrain_grn(
     fit_knowledge(head, episodes, config=config, seed=seed)
     networks = [network for episode in episodes for network in episode.networks if network is not None]
     density = float(np.mean([len(edges) / (len(edges) + len(others)) for edges, others in networks]))
-    training = {"corpus": list(corpus), "edges_of_priors": len(prior), "genes_unseen": len(hidden), "seed": seed}
+    training = {"corpus": list(corpus), "edges_of_priors": len(np.unique(prior, axis=0)), "genes_unseen": len(hidden), "seed": seed}
     return RegulatoryKnowledge(factors(), head, config, density, vocabulary().version, training)
 
 
@@ -112,8 +112,9 @@ def _rows(names: Iterable[str]) -> np.ndarray:
 
 
 def _pairs(table: pd.DataFrame) -> np.ndarray:
-    """Rows of both ends of each edge, ``[e, 2]``."""
-    return np.stack([_rows(table["source" if "source" in table else "tf"]), _rows(table["target"])], axis=1)
+    """Rows of both ends of each edge that has both in the vocabulary, ``[e, 2]``."""
+    pairs = np.stack([_rows(table["source" if "source" in table else "tf"]), _rows(table["target"])], axis=1)
+    return pairs[(pairs >= 0).all(axis=1)]
 
 
 def _within(pairs: np.ndarray, genes: np.ndarray, one_end: bool = False) -> np.ndarray:

@@ -34,7 +34,7 @@ class RegulationConfig:
     non_edges: int = 6
     epochs: int = 30
     lr: float = 3e-3
-    weight_decay: float = 1e-4
+    weight_decay: float = 1.0
 
 
 @dataclass(frozen=True)
