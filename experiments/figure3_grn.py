@@ -33,6 +33,11 @@ LABELS = {
     "regdiffusion": "RegDiffusion",
     "graphfm": "graphfm",
 }
+ZERO_SHOT = {
+    "degree_product": "zero-shot: degrees",
+    "paths_of_three": "zero-shot: paths of three",
+    "graphfm": "zero-shot: graphfm",
+}
 SETTINGS = {"edges": "other edges", "tfs": "new regulators", "targets": "new targets"}
 MARKERS = "osD"
 BASELINES = tuple(m for m in table3.LEARNED if m not in (*table3.CONTROLS, "graphfm"))
@@ -43,16 +48,16 @@ def complete(part: pd.DataFrame) -> pd.DataFrame:
     return part[part["networks"] == part["networks"].max()]
 
 
-def by_kind(ax: Axes, summary: pd.DataFrame) -> None:
+def by_kind(ax: Axes, summary: pd.DataFrame, transferred: pd.DataFrame) -> None:
     """Early precision of each method, a marker a kind of network."""
-    whole = complete(summary.loc["all of BEELINE"]).index
-    methods = [m for m in LABELS if m in whole][::-1]
+    rows = [(part, m, names[m]) for part, names in ((summary, LABELS), (transferred, ZERO_SHOT)) for m in names]
+    rows = [row for row in rows if len(row[0]) and row[1] in complete(row[0].loc["all of BEELINE"]).index][::-1]
     for number, kind in enumerate(k for k in KINDS if k in summary.index.get_level_values("group")):
-        values = summary.loc[kind, "epr"].reindex(methods)
-        ax.plot(values, range(len(methods)), MARKERS[number], color=pl.PALETTE[number], ms=7, label=kind)
+        values = [part.loc[(kind, method), "epr"] for part, method, _ in rows]
+        ax.plot(values, range(len(rows)), MARKERS[number], color=pl.PALETTE[number], ms=7, label=kind)
     ax.axvline(1, color="#888888", lw=1, ls=":")
-    ax.set_yticks(range(len(methods)), [LABELS[m] for m in methods])
-    ax.set(xlabel="early precision over chance (EPR)", title="From expression alone")
+    ax.set_yticks(range(len(rows)), [label for *_, label in rows])
+    ax.set(xlabel="early precision over chance (EPR)", title="From expression, and zero-shot")
     ax.legend(frameon=False, fontsize="small", loc="upper right", bbox_to_anchor=(1, 0.97))
 
 
@@ -107,7 +112,7 @@ def draw(records: Sequence[dict]) -> Figure:
 
     summary = table3.summarize(records)
     figure, axes = plt.subplots(1, 3, figsize=(INCHES, 4.3), layout="constrained")
-    by_kind(axes[0], summary)
+    by_kind(axes[0], summary, table3.summarize(records, "zero_shot"))
     by_cost(axes[1], summary)
     against_baselines(axes[2], table3.supervised(records))
     for ax in axes:

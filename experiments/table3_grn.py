@@ -221,7 +221,7 @@ def zero_shot_table(records: Sequence[dict]) -> str:
     parts = summarize(records, "zero_shot")
     if parts.empty:
         return ""
-    alone, columns = summarize(records).drop([*CONTROLS], level=1), ["epr", "auprc_ratio", "auroc"]
+    alone, columns = summarize(records).drop([*CONTROLS], level=1, errors="ignore"), ["epr", "auprc_ratio", "auroc"]
     groups = list(dict.fromkeys(parts.index.get_level_values(0)))
     best = {group: alone.loc[group, columns].max() for group in groups}
     lines = ["**zero_shot**: EPR / AUPRC ratio / AUROC", "", "| method | " + " | ".join(groups) + " |"]

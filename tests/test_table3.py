@@ -103,6 +103,20 @@ def test_table_of_records():
     assert "0.600 / **0.400**" in table3.supervised_table(supervised) and table3.supervised_table(records) == ""
 
 
+def test_zero_shot_stands_beside_expression_alone():
+    jobs = [("unsupervised", "clr", 2.0), ("unsupervised", "graphfm", 3.0), ("unsupervised", "oracle", 30.0)]
+    jobs += [("zero_shot", "paths_of_three", 5.0), ("zero_shot", "graphfm", 6.0)]
+    records = [
+        {"dataset": "beeline_mdc_500", "network": "STRING", "setting": s, "method": m, "seed": 0}
+        | {"epr": v, "auprc_ratio": v / 2, "auroc": 0.5, "sign_accuracy": None, "seconds": 2.0, "peak_mb": 9.0}
+        for s, m, v in jobs
+    ]
+    text = table3.zero_shot_table(records)
+    assert "| best unsupervised, metric by metric | 3.000 / 1.500 / 0.500 |" in text
+    assert "| `graphfm` | 6.000 / 3.000 / 0.500 |" in text and "clr" not in text
+    assert "`paths_of_three`" not in table3.table(records) and table3.zero_shot_table(records[:3]) == ""
+
+
 def test_runs_are_taken_up(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(table3, "PATH", tmp_path / "t.jsonl")
     monkeypatch.setattr(sys, "argv", ["x", "--dataset", "toy", "--method", "pearson", "degree_product", "--seed", "0"])

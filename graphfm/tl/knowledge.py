@@ -102,7 +102,12 @@ def pretrain_grn(
     fit_knowledge(head, episodes, config=config, seed=seed)
     networks = [network for episode in episodes for network in episode.networks if network is not None]
     density = float(np.mean([len(edges) / (len(edges) + len(others)) for edges, others in networks]))
-    training = {"corpus": list(corpus), "edges_of_priors": len(np.unique(prior, axis=0)), "genes_unseen": len(hidden), "seed": seed}
+    training = {
+        "corpus": list(corpus),
+        "edges_of_priors": len(np.unique(prior, axis=0)),
+        "genes_unseen": len(hidden),
+        "seed": seed,
+    }
     return RegulatoryKnowledge(factors(), head, config, density, vocabulary().version, training)
 
 
