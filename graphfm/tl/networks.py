@@ -1,9 +1,9 @@
-"""Gene-regulatory networks: a ranked, signed table of edges, regulons, and their activity in each cell."""
+"""Gene-regulatory networks: a ranked, signed table of edges."""
 
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -22,9 +22,7 @@ from graphfm.memory import announced
 from graphfm.models.knowledge import RegulatoryKnowledge
 from graphfm.nn.context import context_scores
 from graphfm.pp.regulatory import prior_edges, regulators
-
-if TYPE_CHECKING:
-    import networkx as nx
+from graphfm.tl.regulons import regulon_activity
 
 logger = logging.getLogger(__name__)
 
@@ -127,9 +125,9 @@ def infer_grn(
         _align(adata, layer)
     network, unknown = (None, []) if given is None else prior_edges(given, adata.var)
     factors = _factors(adata, tfs, network, only=mode == "prior")
-    rows = None
+    rows = _rows_of(adata)
     if mode == "zero_shot":
-        model, rows = model or RegulatoryKnowledge.from_pretrained(), _rows_of(adata)
+        model = model or RegulatoryKnowledge.from_pretrained()
         _check_model(model, rows[factors])
     needed = 4 * adata.n_vars * (8 * len(factors) + 6 * NUM_COMPONENTS) + 24 * _stored(adata, layer)
     with announced(f"scoring {len(factors):,} transcription factors with {adata.n_vars:,} genes", needed):
@@ -145,21 +143,12 @@ def infer_grn(
             network=None
             if network is None
             else network.assign(row=place[network["row"]], column=place[network["column"]]),
-            rows=None if rows is None else torch.from_numpy(rows[order]),
+            rows=torch.from_numpy(rows[order]),
         )
         edges = _edges(*_scores(genes_of, mode, model, seed, device), genes_of.factors, max_edges)
     edges["row"], edges["column"] = order[edges["row"]], order[edges["column"]]
     edges["regulon"] = _in_regulon(edges, regulon_size, min_confidence)
-    place = (edges["row"], edges["column"])
-    signed = (edges["score"] * edges["sign"]).to_numpy(dtype=np.float32)
-    adata.varp[key_added] = sp.csr_matrix((signed, place), shape=(adata.n_vars, adata.n_vars))
-    named = {
-        new: pd.Categorical.from_codes(edges[old], adata.var_names)
-        for new, old in (("tf", "row"), ("target", "column"))
-    }
-    table = edges.drop(columns=["row", "column"]).assign(**named)
-    table["tf"], table["target"] = (table[name].cat.remove_unused_categories() for name in ("tf", "target"))
-    adata.uns[key_added] = table[["tf", "target", "score", "sign", "confidence", "regulon"]]
+    _write(adata, edges, key_added)
     adata.uns[f"{key_added}_params"] = {
         "mode": mode,
         "layer": layer or "X",
@@ -172,6 +161,20 @@ def infer_grn(
     }
     regulon_activity(adata, key=key_added, layer=layer, kind=kind)
     return adata if copy else None
+
+
+def _write(adata: AnnData, edges: pd.DataFrame, key: str) -> None:
+    """The edges as a table of names, and as a matrix of signed scores."""
+    place = (edges["row"], edges["column"])
+    signed = (edges["score"] * edges["sign"]).to_numpy(dtype=np.float32)
+    adata.varp[key] = sp.csr_matrix((signed, place), shape=(adata.n_vars, adata.n_vars))
+    named = {
+        new: pd.Categorical.from_codes(edges[old], adata.var_names)
+        for new, old in (("tf", "row"), ("target", "column"))
+    }
+    table = edges.drop(columns=["row", "column"]).assign(**named)
+    table["tf"], table["target"] = (table[name].cat.remove_unused_categories() for name in ("tf", "target"))
+    adata.uns[key] = table[["tf", "target", "score", "sign", "confidence", "regulon"]]
 
 
 def _align(adata: AnnData, layer: str | None) -> None:
@@ -256,7 +259,7 @@ class _Genes:
     expression: sp.csr_matrix
     factors: np.ndarray
     network: pd.DataFrame | None
-    rows: Tensor | None
+    rows: Tensor
 
 
 def _scores(
@@ -343,92 +346,3 @@ def _in_regulon(edges: pd.DataFrame, size: int, min_confidence: float) -> np.nda
     sure = edges["confidence"] >= min_confidence
     rank = edges[sure].groupby("row").cumcount()
     return sure & (rank.reindex(edges.index) < size)
-
-
-def regulon_activity(
-    adata: AnnData,
-    *,
-    key: str = _keys.GRN,
-    layer: str | None = None,
-    kind: Literal["counts", "normalized", "log1p"] = "counts",
-) -> None:
-    r"""How active each transcription factor's regulon is in each cell.
-
-    .. math:: a_{ct} = \frac{\sum_g w_{tg} \, (x_{cg} - \bar x_g) / s_g}{\sum_g |w_{tg}|}
-
-    with log-normalised expression :math:`x`, each gene's mean and standard deviation over the cells, and the score
-    times sign of the regulon's edges as :math:`w`. The matrix is read a few thousand cells at a time.
-
-    Parameters
-    ----------
-    adata
-        With a network of `infer_grn` in ``uns[key]``.
-    key
-        Key of the network.
-    layer, kind
-        Where the expression is, and what it is: see `graphfm.io.expression`.
-
-    Returns
-    -------
-    None. Written: ``obsm[key + "_activity"]``, DataFrame, cells x transcription factors that have a regulon.
-
-    Raises
-    ------
-    KeyError
-        There is no such network.
-    """
-    edges = _table(adata, key)
-    edges = edges[edges["regulon"]]
-    names = pd.Index(edges["tf"].astype(str).unique())
-    place = (adata.var_names.get_indexer(edges["target"].astype(str)), names.get_indexer(edges["tf"].astype(str)))
-    weight = sp.csc_matrix((edges["score"] * edges["sign"], place), shape=(adata.n_vars, len(names)), dtype=np.float64)
-    total, squares = np.zeros(adata.n_vars), np.zeros(adata.n_vars)
-    for _, logged in io.row_chunks(adata, layer=layer, kind=kind):
-        total += np.asarray(logged.sum(axis=0, dtype=np.float64)).ravel()
-        squares += np.asarray(logged.multiply(logged).sum(axis=0, dtype=np.float64)).ravel()
-    mean = total / adata.n_obs
-    spread = np.sqrt(np.maximum(squares / adata.n_obs - mean**2, 1e-12))
-    weight = sp.diags_array(1 / spread) @ weight / np.maximum(np.asarray(abs(weight).sum(axis=0)).ravel(), 1e-300)
-    weight = sp.csc_matrix(weight)
-    chunks = [logged @ weight for _, logged in io.row_chunks(adata, layer=layer, kind=kind)]
-    activity = sp.vstack(chunks).toarray() - mean @ weight if len(names) else np.zeros((adata.n_obs, 0))
-    adata.obsm[f"{key}_activity"] = pd.DataFrame(
-        activity.astype(np.float32), index=adata.obs_names, columns=names.to_numpy(dtype=object)
-    )
-
-
-def grn_to_networkx(adata: AnnData, *, key: str = _keys.GRN, min_confidence: float = 0.9) -> "nx.DiGraph":
-    """The network as a directed graph; edges point from transcription factor to target.
-
-    Parameters
-    ----------
-    adata
-        With a network of `infer_grn` in ``uns[key]``.
-    key
-        Key of the network.
-    min_confidence
-        Of an edge.
-
-    Returns
-    -------
-    ``networkx.DiGraph`` with gene names as nodes and ``score``, ``sign``, ``confidence`` at the edges.
-
-    Raises
-    ------
-    KeyError
-        There is no such network.
-    """
-    import networkx as nx
-
-    edges = _table(adata, key)
-    edges = edges[edges["confidence"] >= min_confidence].astype({"tf": str, "target": str})
-    attributes = ["score", "sign", "confidence"]
-    return nx.from_pandas_edgelist(edges, "tf", "target", edge_attr=attributes, create_using=nx.DiGraph)
-
-
-def _table(adata: AnnData, key: str) -> pd.DataFrame:
-    if key not in adata.uns or "regulon" not in adata.uns[key]:
-        raise KeyError(
-            f"adata.uns has no network {key!r} (found: {sorted(adata.uns)}). Run graphfm.tl.infer_grn(adata)."
-        )
-    return adata.uns[key]
