@@ -100,6 +100,12 @@ def test_table_of_records():
         | {"auprc_low": v, "auprc_high": v, "prevalence": 0.1, "seconds": 1.0}
         for d, m, v in (("beeline_mdc_500", "graphfm", 0.5), ("beeline_hhep_500", "graphfm", 0.3))
     ]
+    assert "above on" not in table3.supervised_table(supervised)  # nothing to be above of
+    weak = [
+        r | {"method": "pearson", "auprc": v, "auprc_high": v} for r, v in zip(supervised, (0.3, 0.35), strict=True)
+    ]
+    said = table3.supervised_table(supervised + weak)
+    assert "above on 1 of 2, by a quarter or more on 1, intervals apart on 1." in said
     assert "0.600 / **0.400**" in table3.supervised_table(supervised) and table3.supervised_table(records) == ""
 
 
