@@ -9,6 +9,7 @@ from graphfm import datasets, tl
 from graphfm.genes import vocabulary
 from graphfm.models.knowledge import KnowledgeConfig, RegulatoryKnowledge
 from graphfm.tasks import grn
+from graphfm.tl import knowledge
 
 CONFIG = KnowledgeConfig(size=8, networks=("planted",), steps=60, edges=50, non_edges=100)
 
@@ -53,24 +54,36 @@ def test_unseen_edges_are_not_used(corpus):
 
 
 def test_own_network_is_asked_for_and_never_seen(corpus, monkeypatch):
-    from graphfm.tl import knowledge
-
-    seen = []
+    """A prior that holds a data set's own network, and a second data set with it, do not give it away."""
+    met = []
     original = knowledge._episode
-    monkeypatch.setattr(
-        knowledge,
-        "_episode",
-        lambda data, factors, *rest: seen.append((data, factors)) or original(data, factors, *rest),
-    )
-    tl.pretrain_grn(corpus, groups={"toy0": "x", "toy1": "x", "toy2": "y"}, config=CONFIG)
-    assert len(seen) == 3
-    rows = {name: vocabulary().rows(adata.var_names) for name, adata in corpus.items()}
-    truth = {name: vocabulary().rows(a.uns["grn_truth"]["planted"]["tf"]).tolist() for name, a in corpus.items()}
-    for (data, factors), name in zip(seen, corpus, strict=True):
-        others = {"toy0": ["toy2"], "toy1": ["toy2"], "toy2": ["toy0", "toy1"]}[name]
-        sources = {row for other in others for row in truth[other]}
-        has_targets = set(factors.genes[factors.num_targets > 0].tolist())
-        assert has_targets <= sources and len(data.genes) == len(rows[name])
+
+    def watched(data, seen, *rest):
+        met.append((data, seen, original(data, seen, *rest)))
+        return met[-1][-1]
+
+    monkeypatch.setattr(knowledge, "_episode", watched)
+    own = corpus["toy0"].uns["grn_truth"]["planted"]
+    unseen = corpus["toy1"].var_names[::2]
+    twice = {"toy0": corpus["toy0"], "again": corpus["toy0"], "toy1": corpus["toy1"]}
+    groups = {"toy0": "x", "again": "y", "toy1": "z"}
+    tl.pretrain_grn(twice, priors=[own], groups=groups, config=CONFIG, unseen=unseen)
+    rows = vocabulary().rows
+    edges = {
+        name: set(zip(*(rows(a.uns["grn_truth"]["planted"][e]).tolist() for e in ("tf", "target")), strict=True))
+        for name, a in twice.items()
+    }
+    hidden = set(rows(unseen).tolist())
+    for (data, seen, episode), name in zip(met, twice, strict=True):
+        seen = set(map(tuple, seen.tolist()))
+        assert len(seen) > 30 and not seen & edges[name]
+        asked = {(int(data.tfs[i]), int(data.genes[j])) for i, j in episode.networks[0][0]}
+        others = {(int(data.tfs[i]), int(data.genes[j])) for i, j in episode.networks[0][1]}
+        assert asked and asked <= edges[name] and not asked & others and not others & edges[name]
+        assert not any(i in hidden and j in hidden for i, j in asked | others)
+        if name == "toy1":
+            assert len(asked) < len(edges[name])  # those among the unseen are not asked for
+    assert any(edges["toy0"] & set(map(tuple, seen.tolist())) for _, seen, _ in met)  # where it may be seen, it is
 
 
 def test_on_a_data_set(corpus):
@@ -111,14 +124,37 @@ def test_bad_input(corpus):
     nameless.var = pd.DataFrame(index=[f"g{i}" for i in range(adata.n_vars)])
     with pytest.raises(ValueError, match="knows none of the 2 transcription factors"):
         tl.infer_grn(nameless, mode="zero_shot", tfs=["g0", "g1"])
+    with pytest.raises(TypeError, match=r"from_pretrained\(path\)"):
+        tl.infer_grn(adata, mode="zero_shot", model="regulation.safetensors")
     old = RegulatoryKnowledge(model.factors, model.head, model.config, model.density, "0", {})
     with pytest.raises(ValueError, match="version 0 of the vocabulary"):
         tl.infer_grn(adata, mode="zero_shot", model=old)
+
+
+def test_bad_corpora(corpus):
+    adata, second = corpus["toy0"], corpus["toy1"]
     with pytest.raises(ValueError, match="No known edge is left"):
         tl.pretrain_grn({"toy": adata}, config=CONFIG)
-    prior = adata.uns["toy_truth"]["grn"][["tf", "target"]]
-    with pytest.raises(ValueError, match="None of the data sets has a known network"):
-        tl.pretrain_grn({"toy": corpus["toy1"]}, priors=[prior], config=KnowledgeConfig(networks=("other",)))
+    with pytest.raises(ValueError, match=r"'toy'\] has none of the networks .*found: planted"):
+        tl.pretrain_grn({"toy": adata}, config=KnowledgeConfig(networks=("other",)))
+    with pytest.raises(ValueError, match=r"groups lacks \['b'\]"):
+        tl.pretrain_grn({"a": adata, "b": second}, groups={"a": "x"}, config=CONFIG)
+    with pytest.raises(TypeError, match="must be a list of names"):
+        tl.pretrain_grn({"a": adata, "b": second}, unseen="TP53", config=CONFIG)
+    with pytest.raises(ValueError, match="none of the 2 genes is known"):
+        tl.pretrain_grn({"a": adata, "b": second}, unseen=["g1", "g2"], config=CONFIG)
+    nameless = pd.DataFrame({"source": ["TP53", np.nan], "target": ["MYC", "JUN"]})
+    with pytest.raises(ValueError, match="without a name in source"):
+        tl.pretrain_grn({"a": adata, "b": second}, priors=[nameless], config=CONFIG)
+    wrong = second.copy()
+    wrong.uns["tfs"] = [*wrong.uns["tfs"], "nobody"]
+    with pytest.raises(ValueError, match=r"names 1 genes that are not in var_names"):
+        tl.pretrain_grn({"a": adata, "b": wrong}, config=CONFIG)
+    del wrong.uns["tfs"]
+    with pytest.raises(KeyError, match="has no 'tfs'"):
+        tl.pretrain_grn({"a": adata, "b": wrong}, config=CONFIG)
+    # a data set whose genes are all unseen teaches nothing, and stops nobody
+    tl.pretrain_grn({"a": adata, "b": second, "c": corpus["toy2"]}, unseen=second.var_names, config=CONFIG)
 
 
 @pytest.mark.slow

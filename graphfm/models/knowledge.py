@@ -1,6 +1,8 @@
 """Known regulation in a few numbers a gene, and what they and a data set say of a pair: networks of unseen cells."""
 
 import json
+import math
+from copy import deepcopy
 from dataclasses import asdict, dataclass, fields
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -21,12 +23,13 @@ EVIDENCE = (
     "targets of the gene",
     "regulators of the regulator",
     "paths of three",
-    "paths of three, not normalised",
+    "paths of three, not normalised by the two themselves",
     "context",
 )
 """Of a pair, all of known regulation but the last, which is the score from expression."""
 COUNTS = {"regulating": "num_targets", "regulated": "num_regulators"}
-BLOCK = 64
+PAIRS = 2**18
+"""That the head reads at a time."""
 
 
 @dataclass(frozen=True)
@@ -169,7 +172,7 @@ class RegulatoryKnowledge:
     config
         Sizes and training.
     density
-        Mean share of edges among the pairs of the networks that were learned from.
+        Of each kind of network the mean share of edges among the pairs that were learned from.
     vocabulary
         Version of the vocabulary whose rows the factors have.
     training
@@ -179,7 +182,7 @@ class RegulatoryKnowledge:
     factors: GeneFactors
     head: KnowledgeHead
     config: KnowledgeConfig
-    density: float
+    density: tuple[float, ...]
     vocabulary: str
     training: dict
 
@@ -187,7 +190,7 @@ class RegulatoryKnowledge:
     def probability(
         self, regulators: Int[Tensor, " t"], genes: Int[Tensor, " n"], context: Float[Tensor, "t n"]
     ) -> Float[Tensor, "t n"]:
-        """Of an edge, mean over the kinds of networks, at the density of those that were learned from.
+        """Of an edge, mean over the kinds of networks, at the density of each; 0 of a gene with itself.
 
         Parameters
         ----------
@@ -196,14 +199,18 @@ class RegulatoryKnowledge:
         context
             Scores from expression, see `graphfm.nn.context.context_scores`.
         """
-        head, probability = self.head.eval(), torch.empty_like(context)
-        for start in range(0, len(regulators), BLOCK):
-            block = slice(start, start + BLOCK)
+        head, probability = deepcopy(self.head).eval().to(context.device), torch.empty_like(context)
+        density = torch.tensor(self.density, device=context.device)
+        # edges were asked for among fewer other pairs than there are: back to the density of the known networks
+        shift = torch.logit(density) + math.log(self.config.non_edges / self.config.edges)
+        step = max(1, PAIRS // max(len(genes), 1))
+        for start in range(0, len(regulators), step):
+            block = slice(start, start + step)
             facts = self.factors.evidence(regulators[block].cpu(), genes.cpu()).to(context)
             facts = torch.cat([facts, context[block, :, None].log1p()], dim=-1)
-            probability[block] = head.to(context.device)(facts).sigmoid().mean(dim=-1)
-        odds = self.density / (1 - self.density) * self.config.non_edges / self.config.edges
-        return probability * odds / (1 - probability + probability * odds)
+            probability[block] = (head(facts) + shift).sigmoid().mean(dim=-1)
+        same = (regulators[:, None] == genes) & (genes >= 0)
+        return probability.masked_fill_(same.to(context.device), 0)
 
     def save_pretrained(self, path: str | Path) -> Path:
         """Write a safetensors file, the factors in half precision."""
@@ -216,7 +223,7 @@ class RegulatoryKnowledge:
             "graphfm_version": graphfm.__version__,
             "commit": commit(),
             "vocabulary": self.vocabulary,
-            "density": repr(self.density),
+            "density": json.dumps(self.density),
             "config": json.dumps(asdict(self.config)),
             "training": json.dumps(self.training),
         }
@@ -251,7 +258,7 @@ class RegulatoryKnowledge:
             factors = {name: tensors[f"factors/{name}"] for name in _names(GeneFactors)}
             head = KnowledgeHead(len(config.networks))
             head.load_state_dict({k.removeprefix("head/"): v for k, v in tensors.items() if k.startswith("head/")})
-            described = float(metadata["density"]), metadata["vocabulary"], json.loads(metadata["training"])
+            described = tuple(json.loads(metadata["density"])), metadata["vocabulary"], json.loads(metadata["training"])
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise ValueError(f"{path} does not fit its config ({error}). It is of another version.") from error
         for name, count in COUNTS.items():

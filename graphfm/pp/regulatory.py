@@ -133,15 +133,8 @@ def match_names(names: pd.Series, var: pd.DataFrame) -> np.ndarray:
     return rows[codes]
 
 
-def prior_edges(prior: pd.DataFrame, var: pd.DataFrame) -> tuple[pd.DataFrame, np.ndarray]:
-    """Edges of a prior among the genes of a data set, and the names that are not in it.
-
-    Returns
-    -------
-    edges, unknown
-        A row a pair, sorted: ``row`` and ``column`` (of ``var``), ``weight`` (signed, of unknown sign positive; the
-        mean of those given, 0 if they cancel), ``sign`` (+1, -1, 0 for unknown).
-    """
+def source_column(prior: pd.DataFrame) -> str:
+    """Name of the column with the regulators, after a check that both ends of every edge are named."""
     source = "source" if "source" in prior else "tf"
     for column in (source, "target"):
         if column not in prior:
@@ -151,6 +144,19 @@ def prior_edges(prior: pd.DataFrame, var: pd.DataFrame) -> tuple[pd.DataFrame, n
             )
     if prior[[source, "target"]].isna().any(axis=None):
         raise ValueError(f"prior has rows without a name in {source} or target. Drop them first.")
+    return source
+
+
+def prior_edges(prior: pd.DataFrame, var: pd.DataFrame) -> tuple[pd.DataFrame, np.ndarray]:
+    """Edges of a prior among the genes of a data set, and the names that are not in it.
+
+    Returns
+    -------
+    edges, unknown
+        A row a pair, sorted: ``row`` and ``column`` (of ``var``), ``weight`` (signed, of unknown sign positive; the
+        mean of those given, 0 if they cancel), ``sign`` (+1, -1, 0 for unknown).
+    """
+    source = source_column(prior)
     rows, columns = match_names(prior[source], var), match_names(prior["target"], var)
     missing = pd.concat([prior[source][rows < 0], prior["target"][columns < 0]]).astype(str)
     unknown = np.unique(missing.to_numpy(dtype=str))

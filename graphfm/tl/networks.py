@@ -103,7 +103,8 @@ def infer_grn(
     ------
     ValueError
         No transcription factor is among the genes, there are fewer than 3 cells or 2 genes that vary, an argument is
-        out of range, the prior knows none of the genes, or the model none of the transcription factors.
+        out of range, the prior knows none of the genes, or the vocabulary none of the transcription
+        factors that ``"zero_shot"`` is asked for.
     KeyError
         The prior lacks a column, or the layer does not exist.
 
@@ -227,6 +228,11 @@ def _factors(adata: AnnData, tfs: Sequence[str] | None, network: pd.DataFrame | 
 
 def _check_model(model: RegulatoryKnowledge, factors: np.ndarray) -> None:
     """Whether the model belongs to this vocabulary, and the vocabulary knows some of the transcription factors."""
+    if not isinstance(model, RegulatoryKnowledge):
+        raise TypeError(
+            f"model must be a RegulatoryKnowledge, got {type(model).__name__}. Load a file by "
+            "graphfm.models.knowledge.RegulatoryKnowledge.from_pretrained(path)."
+        )
     if model.vocabulary != vocabulary().version:
         raise ValueError(
             f"model belongs to version {model.vocabulary} of the vocabulary, this is {vocabulary().version}. "

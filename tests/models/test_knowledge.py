@@ -6,6 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from graphfm import models
 from graphfm.models.checkpoint import save_tensors
 from graphfm.models.knowledge import EVIDENCE, GeneFactors, KnowledgeConfig, KnowledgeHead, RegulatoryKnowledge
 
@@ -77,26 +78,35 @@ def knowledge():
     head = KnowledgeHead(2)
     torch.nn.init.normal_(head.deep[-1].weight)
     factors = GeneFactors.from_edges(network(3)[1], size=4)
-    return RegulatoryKnowledge(factors, head, KnowledgeConfig(size=4), 0.1, "abc", {"corpus": ["a"]})
+    return RegulatoryKnowledge(factors, head, KnowledgeConfig(size=4), (0.1, 0.3), "abc", {"corpus": ["a"]})
 
 
-def test_probability_is_each_pairs_own(knowledge):
+def test_probability_is_each_pairs_own(knowledge, monkeypatch):
     rng = np.random.default_rng(0)
     tfs, genes = torch.from_numpy(rng.choice(300, 150)), torch.from_numpy(rng.choice(300, 20))
     context = torch.from_numpy(rng.gamma(1, size=(150, 20)).astype(np.float32))
     whole = knowledge.probability(tfs, genes, context)
-    assert whole.shape == (150, 20) and ((whole > 0) & (whole < 1)).all()
+    assert whole.shape == (150, 20) and ((whole >= 0) & (whole < 1)).all() and len(whole.unique()) > 1000
+    monkeypatch.setattr(models.knowledge, "PAIRS", 50)  # two regulators at a time
+    torch.testing.assert_close(knowledge.probability(tfs, genes, context), whole)
     some = torch.arange(0, 150, 7)
     torch.testing.assert_close(knowledge.probability(tfs[some], genes[5:9], context[some][:, 5:9]), whole[some][:, 5:9])
 
 
 def test_density_is_that_of_the_networks(knowledge):
-    """A head that says what share of its pairs are edges says what share of a network's are."""
+    """A head that says what share of its pairs are edges says what share of a network's are, kind by kind."""
     for parameter in knowledge.head.parameters():
         torch.nn.init.zeros_(parameter)
     knowledge.head.linear.bias.data[:] = float(np.log(knowledge.config.edges / knowledge.config.non_edges))
     found = knowledge.probability(torch.tensor([3]), torch.tensor([5]), torch.zeros(1, 1))
-    assert found.item() == pytest.approx(0.1, abs=1e-6)
+    assert found.item() == pytest.approx((0.1 + 0.3) / 2, abs=1e-6)
+
+
+def test_no_gene_regulates_itself(knowledge):
+    """Two columns may be one gene; of those outside the vocabulary that is not known."""
+    rows = torch.tensor([3, 5, -1])
+    zero = knowledge.probability(rows, torch.tensor([5, 5, 3, -1]), torch.ones(3, 4)) == 0
+    assert zero.tolist() == [[False, False, True, False], [True, True, False, False], [False] * 4]
 
 
 def test_files(knowledge, tmp_path):
