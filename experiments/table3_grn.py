@@ -290,7 +290,9 @@ def supervised_table(records: Sequence[dict]) -> str:
                 auroc, auprc = means.loc[(network, method)] if there else (np.nan, np.nan)
                 best = there and bool(auprc == means.loc[network].drop([*CONTROLS], errors="ignore")["auprc"].max())
                 cells.append(f"{auroc:.3f} / {'**' * best}{auprc:.3f}{'**' * best}" if there else "")
-            lines.append(f"| `{method}` | " + " | ".join(cells) + " |")
+            count = part.index.get_level_values("method").value_counts()
+            some = f" ({count[method]} of {count.max()} networks)" if count[method] < count.max() else ""
+            lines.append(f"| `{method}`{some} | " + " | ".join(cells) + " |")
         lines += verdict(part.droplevel(0))
     return "\n".join(lines[1:]) + "\n"
 
