@@ -4,11 +4,25 @@
 where the method has a sign, and mean the more the larger they are in absolute value.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
+import pandas as pd
+from anndata import AnnData
 
 Method = Callable[[np.ndarray, np.ndarray, int], np.ndarray]
+
+
+def kind_of(adata: AnnData) -> str:
+    """What the expression is."""
+    return "log1p" if adata.uns.get("is_raw_counts") is False else "counts"
+
+
+def edge_table(scores: np.ndarray, tfs: Sequence[str], genes: Sequence[str]) -> pd.DataFrame:
+    """A row a pair of scores ``[tfs, genes]``."""
+    tf, target = (codes.ravel() for codes in np.indices(scores.shape, dtype=np.int32))
+    named = {"tf": pd.Categorical.from_codes(tf, tfs), "target": pd.Categorical.from_codes(target, genes)}
+    return pd.DataFrame(named).assign(score=scores.ravel())
 
 
 def random(expression: np.ndarray, tfs: np.ndarray, seed: int) -> np.ndarray:

@@ -6,6 +6,7 @@ from functools import cache
 import numpy as np
 import pandas as pd
 import torch
+from _grn_methods import edge_table, kind_of
 from anndata import AnnData
 
 from graphfm import datasets, tl
@@ -24,17 +25,12 @@ PRIORS = ("collectri_human", "dorothea_human", "dorothea_mouse", "trrust_human",
 METHODS = ("degree_product", "paths_of_three", "graphfm:no_expression", "graphfm:untouched", "graphfm")
 
 
-def kind(adata: AnnData) -> str:
-    """What the expression is."""
-    return "log1p" if adata.uns.get("is_raw_counts") is False else "counts"
-
-
 def learn(
     cell_type: str | None = None, genes: Sequence[str] = (), *, untouched: bool = False, seed: int = 0
 ) -> RegulatoryKnowledge:
     """From all cell types but one, without edges between some genes, or without edges of them."""
     corpus = {name: datasets.load(name) for name, group in CORPUS.items() if group != cell_type}
-    kinds = {name: kind(adata) for name, adata in corpus.items()}
+    kinds = {name: kind_of(adata) for name, adata in corpus.items()}
     priors = [datasets.prior(name) for name in PRIORS]
     priors = [table[table["confidence"] != "E"] if "confidence" in table else table for table in priors]
     return tl.pretrain_grn(
@@ -54,21 +50,13 @@ def scores(method: str, dataset: str, adata: AnnData, tfs: list[str], seed: int)
     """Edges by one method."""
     knowledge = without(dataset, method == "graphfm:untouched", seed)
     if method in ("graphfm", "graphfm:untouched"):
-        tl.infer_grn(adata, tfs=tfs, mode="zero_shot", model=knowledge, kind=kind(adata), max_edges=None, seed=seed)
+        tl.infer_grn(adata, tfs=tfs, mode="zero_shot", model=knowledge, kind=kind_of(adata), max_edges=None, seed=seed)
         return adata.uns["grn"]
     genes = torch.from_numpy(vocabulary().rows(adata.var_names).astype(np.int64))
     rows = genes[adata.var_names.get_indexer(tfs)]
-    known = knowledge.factors.evidence(rows, genes)
-    values = {
-        "degree_product": known[..., 0] + known[..., 1],
-        "paths_of_three": known[..., 4],
-        "graphfm:no_expression": knowledge.probability(rows, genes, torch.zeros(known.shape[:2])),
-    }[method]
-    return edges(values.numpy(), tfs, adata.var_names)
-
-
-def edges(values: np.ndarray, tfs: Sequence[str], genes: Sequence[str]) -> pd.DataFrame:
-    """A row a pair of scores ``[tfs, genes]``."""
-    tf, target = (codes.ravel() for codes in np.indices(values.shape, dtype=np.int32))
-    named = {"tf": pd.Categorical.from_codes(tf, tfs), "target": pd.Categorical.from_codes(target, genes)}
-    return pd.DataFrame(named).assign(score=values.ravel())
+    if method == "graphfm:no_expression":
+        values = knowledge.probability(rows, genes, torch.zeros(len(rows), len(genes)))
+    else:
+        known = knowledge.factors.evidence(rows, genes)
+        values = known[..., 4] if method == "paths_of_three" else known[..., 0] + known[..., 1]
+    return edge_table(values.numpy(), tfs, adata.var_names)

@@ -43,15 +43,10 @@ MARKERS = "osD"
 BASELINES = tuple(m for m in table3.LEARNED if m not in (*table3.CONTROLS, "graphfm"))
 
 
-def complete(part: pd.DataFrame) -> pd.DataFrame:
-    """Methods that were run on all networks of a group: means over some only would mislead."""
-    return part[part["networks"] == part["networks"].max()]
-
-
 def by_kind(ax: Axes, summary: pd.DataFrame, transferred: pd.DataFrame) -> None:
     """Early precision of each method, a marker a kind of network."""
     rows = [(part, m, names[m]) for part, names in ((summary, LABELS), (transferred, ZERO_SHOT)) for m in names]
-    rows = [row for row in rows if len(row[0]) and row[1] in complete(row[0].loc["all of BEELINE"]).index][::-1]
+    rows = [row for row in rows if len(row[0]) and row[1] in table3.complete(row[0].loc["all of BEELINE"]).index][::-1]
     for number, kind in enumerate(k for k in KINDS if k in summary.index.get_level_values("group")):
         values = [part.loc[(kind, method), "epr"] for part, method, _ in rows]
         ax.plot(values, range(len(rows)), MARKERS[number], color=pl.PALETTE[number], ms=7, label=kind)
@@ -63,7 +58,7 @@ def by_kind(ax: Axes, summary: pd.DataFrame, transferred: pd.DataFrame) -> None:
 
 def by_cost(ax: Axes, summary: pd.DataFrame) -> None:
     """Mean over all networks of BEELINE against seconds."""
-    means = complete(summary.loc["all of BEELINE"])
+    means = table3.complete(summary.loc["all of BEELINE"])
     for method in [m for m in LABELS if m in means.index and m != "random"]:
         ours = method == "graphfm"
         x, y = max(means.loc[method, "seconds"], 0.02), means.loc[method, "auprc_ratio"]

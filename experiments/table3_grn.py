@@ -37,7 +37,7 @@ import _grn_zero_shot as zero_shot
 import _spine
 import numpy as np
 import pandas as pd
-from _grn_methods import METHODS, NEEDS, STOCHASTIC
+from _grn_methods import METHODS, NEEDS, STOCHASTIC, edge_table, kind_of
 from _grn_supervised import SUPERVISED, Supervised
 from anndata import AnnData
 
@@ -60,7 +60,9 @@ CONTROLS = ("shuffled", "oracle")
 LEARNED = ("shuffled", *SUPERVISED, "graphfm:unsupervised", "graphfm", "oracle")
 TRANSFERRED = ("shuffled", *zero_shot.METHODS, "oracle")
 ALL = tuple(dict.fromkeys((*ROWS, *TRANSFERRED, *LEARNED)))
-SETTINGS = ("unsupervised", "zero_shot", *grn_splits.SETTINGS)
+WHOLE = ("unsupervised", "zero_shot")
+"""Settings that are tested on whole networks; the others on a part of the edges."""
+SETTINGS = (*WHOLE, *grn_splits.SETTINGS)
 VARIANTS = ("", ":degree_matched", ":without_reversed")
 KEYS = ("dataset", "network", "setting", "method", "seed")
 GROUPS = {
@@ -94,13 +96,13 @@ def load(dataset: str, seed: int) -> tuple[AnnData, dict[str, pd.DataFrame], lis
 
 def infer(method: str, adata: AnnData, tfs: list[str], seed: int) -> pd.DataFrame:
     """Edges by one method, from expression alone."""
-    kind = zero_shot.kind(adata)
+    kind = kind_of(adata)
     if method == "graphfm":
         tl.infer_grn(adata, tfs=tfs, kind=kind, max_edges=None, seed=seed)
         return adata.uns["grn"]
     rows = adata.var_names.get_indexer(tfs)
     scores = METHODS[method](io.expression(adata, kind=kind).toarray().astype(np.float64), rows, seed)
-    return zero_shot.edges(scores, tfs, adata.var_names)
+    return edge_table(scores, tfs, adata.var_names)
 
 
 def run(dataset: str, setting: str, method: str, seed: int) -> list[dict]:
@@ -142,7 +144,7 @@ def run_supervised(job: dict) -> list[dict]:
     adata, truths, tfs = load(job["dataset"], 0)
     setting, method, seed = job["setting"].split(":")[0], job["method"], job["seed"]
     parts = grn_splits.split(truths[job["network"]], adata.var_names, tfs, setting=setting, seed=seed)
-    tfs, kind = list(parts.tfs), zero_shot.kind(adata)
+    tfs, kind = list(parts.tfs), kind_of(adata)
     rows = adata.var_names.get_indexer(tfs)
     with _spine.measured() as cost:
         if method in CONTROLS:
@@ -218,15 +220,19 @@ def summarize(records: Sequence[dict], setting: str = "unsupervised") -> pd.Data
     return pd.concat(parts, names=["group"]) if parts else pd.DataFrame()
 
 
+def complete(part: pd.DataFrame) -> pd.DataFrame:
+    """Methods that were run on all networks of a group: means over some only would mislead."""
+    return part[part["networks"] == part["networks"].max()]
+
+
 def zero_shot_table(records: Sequence[dict]) -> str:
     """Markdown: EPR and AUPRC ratio by group of networks, beside the best that expression alone gave."""
     parts, alone, columns = summarize(records, "zero_shot"), summarize(records), ["epr", "auprc_ratio", "auroc"]
     if parts.empty or alone.empty:
         return ""
     alone = alone.drop([*CONTROLS], level=1, errors="ignore")
-    alone = alone[alone["networks"] == alone.groupby(level=0)["networks"].transform("max")]
     groups = [g for g in dict.fromkeys(parts.index.get_level_values(0)) if g in alone.index.get_level_values(0)]
-    best = {group: alone.loc[group, columns].max() for group in groups}
+    best = {group: complete(alone.loc[group])[columns].max() for group in groups}
     lines = ["**zero_shot**: EPR / AUPRC ratio / AUROC", "", "| method | " + " | ".join(groups) + " |"]
     lines += ["|---|" + "---:|" * len(groups)]
     rows = {
@@ -264,7 +270,7 @@ def table(records: Sequence[dict]) -> str:
 def supervised(records: Sequence[dict]) -> pd.DataFrame:
     """Means over seeds in the supervised settings: a row a setting, network, data set and method."""
     keys = ["setting", "network", "dataset", "method"]
-    frame = pd.DataFrame([r for r in records if r["setting"] not in ("unsupervised", "zero_shot")])
+    frame = pd.DataFrame([r for r in records if r["setting"] not in WHOLE])
     if frame.empty:
         return frame
     frame = frame.drop_duplicates(list(KEYS), keep="last")
@@ -283,14 +289,14 @@ def supervised_table(records: Sequence[dict]) -> str:
         networks = list(dict.fromkeys(means.index.get_level_values("network")))
         lines += ["", f"**{setting}**: AUROC / AUPRC, means over data sets", ""]
         lines += ["| method | " + " | ".join(networks) + " |", "|---|" + "---:|" * len(networks)]
-        for method in [m for m in LEARNED if m in means.index.get_level_values("method")]:
+        count = part.index.get_level_values("method").value_counts()
+        for method in [m for m in LEARNED if m in count.index]:
             cells = []
             for network in networks:
                 there = (network, method) in means.index
                 auroc, auprc = means.loc[(network, method)] if there else (np.nan, np.nan)
                 best = there and bool(auprc == means.loc[network].drop([*CONTROLS], errors="ignore")["auprc"].max())
                 cells.append(f"{auroc:.3f} / {'**' * best}{auprc:.3f}{'**' * best}" if there else "")
-            count = part.index.get_level_values("method").value_counts()
             some = f" ({count[method]} of {count.max()} networks)" if count[method] < count.max() else ""
             lines.append(f"| `{method}`{some} | " + " | ".join(cells) + " |")
         lines += verdict(part.droplevel(0))
@@ -344,7 +350,7 @@ def main() -> None:
     for job in todo:
         if _spine.pending(path, [job]):  # a run does several networks or tests, and other processes run too
             given = job["dataset"], job["setting"], job["method"], job["seed"]
-            for line in run(*given) if job["setting"] in ("unsupervised", "zero_shot") else run_supervised(job):
+            for line in run(*given) if job["setting"] in WHOLE else run_supervised(job):
                 _spine.append(path, line)
     print(everything(_spine.read(path)))
 

@@ -103,21 +103,24 @@ class GeneFactors:
 
     def evidence(self, regulators: Int[Tensor, " t"], genes: Int[Tensor, " n"]) -> Float[Tensor, "t n 6"]:
         """What is known of all pairs, as `EVIDENCE` names it; zeros for genes without an edge, and for row -1."""
-        (out, _, regulating, into, known), (out_gene, regulated, _, into_gene, known_gene) = (
-            self._of(rows) for rows in (regulators, genes)
+        (i, has_i), (j, has_j) = self._place(regulators), self._place(genes)
+        known = has_i[:, None] & has_j
+        product = (self.regulating[i] @ self.regulated[j].T) * known
+        out, into = self.num_targets[i] * has_i, self.num_regulators[j] * has_j
+        length = _length(out)[:, None] * _length(into)
+        degrees = (
+            out[:, None],
+            into[None],
+            (self.num_targets[j] * has_j)[None],
+            (self.num_regulators[i] * has_i)[:, None],
         )
-        product = regulating @ regulated.T
-        length = _length(out)[:, None] * _length(into_gene) * (known[:, None] & known_gene)
-        degrees = (out[:, None], into_gene[None], out_gene[None], into[:, None])
         columns = [degree.log1p().expand_as(product) for degree in degrees]
         return torch.stack([*columns, (100 * product).asinh(), (10 * product * length).asinh()], dim=-1)
 
-    def _of(self, rows: Int[Tensor, " n"]) -> tuple[Tensor, ...]:
-        """Number of targets, numbers as a target and as a regulator, number of regulators, whether they are known."""
+    def _place(self, rows: Int[Tensor, " n"]) -> tuple[Tensor, Tensor]:
+        """Where each row of the vocabulary is among the genes, and whether it is."""
         place = torch.searchsorted(self.genes, rows).clamp(max=len(self.genes) - 1)
-        known = self.genes[place] == rows
-        parts = (self.num_targets, self.regulated, self.regulating, self.num_regulators)
-        return *(part[place] * known.view(-1, *[1] * (part.ndim - 1)) for part in parts), known
+        return place, self.genes[place] == rows
 
 
 def _length(degree):

@@ -111,14 +111,10 @@ def pretrain_grn(
 
 def _density(episodes: Sequence[Episode]) -> tuple[float, ...]:
     """Share of edges in each kind of network, mean over the data sets that have it; over all kinds where none has."""
-    kinds = [
-        [
-            len(edges) / (len(edges) + len(others))
-            for edges, others in filter(None, of_kind)
-            if len(edges) and len(others)
-        ]
-        for of_kind in zip(*(episode.networks for episode in episodes), strict=True)
-    ]
+    kinds: list[list[float]] = [[] for _ in episodes[0].networks]
+    for episode in episodes:
+        for kind, edges, others in episode.learnable():
+            kinds[kind].append(len(edges) / (len(edges) + len(others)))
     whole = float(np.mean(np.concatenate(kinds)))
     return tuple(float(np.mean(shares)) if shares else whole for shares in kinds)
 

@@ -27,6 +27,14 @@ class Episode:
     evidence: Tensor
     networks: Sequence[tuple[np.ndarray, np.ndarray] | None]
 
+    def learnable(self) -> list[tuple[int, np.ndarray, np.ndarray]]:
+        """Kind, edges and other pairs of each network that has both."""
+        return [
+            (kind, *network)
+            for kind, network in enumerate(self.networks)
+            if network is not None and all(map(len, network))
+        ]
+
 
 def fit_knowledge(head: KnowledgeHead, episodes: Sequence[Episode], *, config: KnowledgeConfig, seed: int) -> None:
     """Train in place; the same seed gives the same weights.
@@ -47,12 +55,7 @@ def fit_knowledge(head: KnowledgeHead, episodes: Sequence[Episode], *, config: K
     ValueError
         No episode has an edge to learn from.
     """
-    parts = [
-        (episode.evidence, kind, *network)
-        for episode in episodes
-        for kind, network in enumerate(episode.networks)
-        if network is not None and all(map(len, network))
-    ]
+    parts = [(episode.evidence, *network) for episode in episodes for network in episode.learnable()]
     if not parts:
         raise ValueError("None of the data sets has a known network that may be learned from.")
     moments = [(e.evidence.mean(dim=(0, 1)), e.evidence.square().mean(dim=(0, 1))) for e in episodes]
