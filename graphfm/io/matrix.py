@@ -101,7 +101,7 @@ def row_chunks(
         As :func:`expression`, when the chunk is reached that has what is wrong.
     """
     for values in _checked(adata, layer, kind):
-        yield values, values if kind == "log1p" else _log_normalize(values)
+        yield values, values if kind == "log1p" else log_normalize(values)
 
 
 def _checked(adata: AnnData, layer: str | None, kind: Kind) -> Iterator[sp.csr_matrix]:
@@ -157,6 +157,12 @@ def _names(mapping: Any) -> str:
     return ", ".join(map(repr, mapping)) or "none"
 
 
+def stored_values(adata: AnnData, *, layer: str | None = None) -> int:
+    """Values that the matrix holds: zeros too, unless it is sparse."""
+    matrix = adata.X if layer is None else adata.layers.get(layer)
+    return int(getattr(matrix, "nnz", None) or np.prod(adata.shape))
+
+
 def read_matrix(matrix: Any, place: str) -> sp.csr_matrix:
     """Own copy as canonical CSR in the dtype it came in (whole numbers as float64)."""
     return stack(list(_blocks(matrix, place)))
@@ -203,7 +209,7 @@ def as_float32(matrix: sp.csr_matrix) -> sp.csr_matrix:
     return matrix.astype(np.float32, copy=False)
 
 
-def _log_normalize(matrix: sp.csr_matrix) -> sp.csr_matrix:
+def log_normalize(matrix: sp.csr_matrix) -> sp.csr_matrix:
     total = np.asarray(matrix.sum(axis=1, dtype=np.float64)).ravel()
     factor = np.divide(TARGET_SUM, total, out=np.zeros_like(total), where=total > 0)
     data = np.log1p(matrix.data * np.repeat(factor, np.diff(matrix.indptr)))

@@ -12,6 +12,30 @@ EXACT_CELLS = 50_000
 """Exact search takes 6 s for 36,000 cells on one core, less than compiling the approximate one."""
 
 
+def nearest(values: np.ndarray, n_neighbors: int, *, seed: int) -> np.ndarray:
+    """Rows of the nearest neighbours by Euclidean distance, nearest first, the cell itself left out.
+
+    Parameters
+    ----------
+    values
+        ``[cells, components]``.
+    n_neighbors
+        Of each.
+    seed
+        Of the approximate search, beyond `EXACT_CELLS`.
+
+    Returns
+    -------
+    int ``[cells, n_neighbors]``.
+    """
+    from sklearn.neighbors import NearestNeighbors
+
+    if len(values) <= EXACT_CELLS:
+        return NearestNeighbors(n_neighbors=n_neighbors).fit(values).kneighbors(return_distance=False)
+    search = ApproximateNeighbors(n_neighbors=n_neighbors + 1, metric="euclidean", seed=seed)
+    return search.fit_transform(values).indices.reshape(len(values), n_neighbors)
+
+
 class ApproximateNeighbors:
     """Search by nearest-neighbour descent, in the form scanpy takes as ``transformer``.
 

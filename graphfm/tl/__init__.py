@@ -4,12 +4,14 @@ from graphfm.tl.embedding import embed, layer_states
 from graphfm.tl.graphs import build_graphs
 from graphfm.tl.knowledge import pretrain_grn
 from graphfm.tl.networks import infer_grn
+from graphfm.tl.rare import find_rare
 from graphfm.tl.regulons import grn_to_networkx, regulon_activity
 from graphfm.tl.training import new_model, prepare, pretrain
 
 __all__ = [
     "build_graphs",
     "embed",
+    "find_rare",
     "grn_to_networkx",
     "infer_grn",
     "layer_states",

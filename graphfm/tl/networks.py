@@ -18,6 +18,7 @@ from graphfm._checks import check_device, check_unique_genes
 from graphfm._vocabulary import vocabulary
 from graphfm.data.profiles import NUM_COMPONENTS, gene_profiles, gene_statistics, shuffled
 from graphfm.io.files import writable
+from graphfm.io.matrix import stored_values
 from graphfm.memory import announced
 from graphfm.models.knowledge import RegulatoryKnowledge
 from graphfm.nn.context import context_scores
@@ -130,7 +131,7 @@ def infer_grn(
     if mode == "zero_shot":
         model = model or RegulatoryKnowledge.from_pretrained()
         _check_model(model, rows[factors])
-    needed = 4 * adata.n_vars * (8 * len(factors) + 6 * NUM_COMPONENTS) + 24 * _stored(adata, layer)
+    needed = 4 * adata.n_vars * (8 * len(factors) + 6 * NUM_COMPONENTS) + 24 * stored_values(adata, layer=layer)
     with announced(f"scoring {len(factors):,} transcription factors with {adata.n_vars:,} genes", needed):
         # in the order of their names, so that the genes' own order does not show, not even in the last bit
         order = np.argsort(adata.var_names.astype(str), kind="stable")
@@ -249,12 +250,6 @@ def _rows_of(adata: AnnData) -> np.ndarray:
     """Rows of the vocabulary, -1 outside."""
     rows = adata.var.get(_keys.GENE_ROW)
     return np.full(adata.n_vars, -1) if rows is None else rows.to_numpy(dtype=np.int64)
-
-
-def _stored(adata: AnnData, layer: str | None) -> int:
-    """Values that the matrix holds."""
-    matrix = adata.X if layer is None else adata.layers.get(layer)
-    return int(getattr(matrix, "nnz", None) or np.prod(adata.shape))
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,0 +1,194 @@
+"""Groups of cells by graphs: abundant types, and small groups that may be populations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import scipy.sparse as sp
+from scipy.sparse.linalg import LinearOperator, svds
+
+RESOLUTIONS = (1.0, 3.0, 10.0, 30.0, 100.0)
+NUM_COMPONENTS = 50
+REFERENCE_CELLS = 5000
+"""Cells of each batch that neighbours are looked for among, at most."""
+
+
+def communities(graph: sp.csr_matrix, resolution: float, seed: int) -> np.ndarray:
+    """Number of the community of each node of a weighted graph, by Leiden's algorithm.
+
+    References
+    ----------
+    Traag, Waltman and van Eck 2019, doi:10.1038/s41598-019-41695-z.
+    """
+    import scanpy as sc
+    from anndata import AnnData
+
+    shell = AnnData(shape=(graph.shape[0], 0))
+    options = {"flavor": "igraph", "directed": False, "n_iterations": 3, "random_state": seed}
+    sc.tl.leiden(shell, resolution=resolution, adjacency=graph, **options)
+    return shell.obs["leiden"].astype(int).to_numpy()
+
+
+def knn_matrix(indices: np.ndarray, columns: int | None = None) -> sp.csr_matrix:
+    """``[rows, columns]``, 1 where a row's neighbours are."""
+    rows, k = indices.shape
+    pointer = np.arange(0, rows * k + 1, k)
+    return sp.csr_matrix((np.ones(rows * k, dtype=np.float32), indices.ravel(), pointer), shape=(rows, columns or rows))
+
+
+def balanced_graph(values: np.ndarray, batches: np.ndarray, n_neighbors: int, seed: int) -> sp.csr_matrix:
+    """Symmetric graph of nearest neighbours, as many of them from every batch.
+
+    Parameters
+    ----------
+    values
+        ``[cells, components]``.
+    batches
+        ``[cells]``, number of the batch.
+    n_neighbors
+        In all; at least 3 from a batch.
+    seed
+        Of the cells of large batches that may be neighbours.
+
+    References
+    ----------
+    Polanski et al. 2020, doi:10.1093/bioinformatics/btz625.
+    """
+    from sklearn.neighbors import NearestNeighbors
+
+    rng = np.random.default_rng(seed)
+    each = max(3, -(-n_neighbors // (int(batches.max()) + 1)))
+    graph = sp.csr_matrix((len(values), len(values)), dtype=np.float32)
+    for batch in np.unique(batches):
+        cells = np.flatnonzero(batches == batch)
+        if len(cells) > REFERENCE_CELLS:
+            cells = np.sort(rng.choice(cells, REFERENCE_CELLS, replace=False))
+        search = NearestNeighbors(n_neighbors=min(each + 1, len(cells))).fit(values[cells])
+        graph = graph + knn_matrix(cells[search.kneighbors(values, return_distance=False)], len(values))
+    graph = sp.csr_matrix(graph.maximum(graph.T))
+    graph.setdiag(0)
+    graph.eliminate_zeros()
+    return graph
+
+
+def shared_neighbor_graph(indices: np.ndarray) -> sp.csr_matrix:
+    """Weights between neighbours by the share of neighbours that they have in common (Jaccard's index).
+
+    A cell that merely has its nearest neighbours in a large cluster shares few of them with it.
+
+    Parameters
+    ----------
+    indices
+        ``[cells, k]``, neighbours, the cell itself left out.
+    """
+    near = knn_matrix(np.column_stack([np.arange(len(indices)), indices]))
+    common = (near @ near.T).multiply(near.maximum(near.T)).tocsr()
+    common.data = common.data / (2 * (indices.shape[1] + 1) - common.data)
+    common.setdiag(0)
+    common.eliminate_zeros()
+    return sp.csr_matrix(common)
+
+
+def abundant_types(graph: sp.csr_matrix, min_cells: float, seed: int) -> np.ndarray:
+    """Communities of at least `min_cells`; smaller ones go to the one that they are most linked to.
+
+    Parameters
+    ----------
+    graph
+        Symmetric, of cells.
+    min_cells
+        Of a type.
+    seed
+        Random state.
+
+    Returns
+    -------
+    ``[cells]``, numbers from 0.
+    """
+    types = communities(graph, 1.0, seed)
+    while True:
+        types = np.unique(types, return_inverse=True)[1]
+        sizes = np.bincount(types)
+        smallest = sizes.argmin()
+        if sizes[smallest] >= min_cells or len(sizes) == 1:
+            return types
+        links = np.bincount(types, np.asarray(graph[types == smallest].sum(axis=0)).ravel()) / sizes
+        links[smallest] = -1.0
+        types[types == smallest] = links.argmax()
+
+
+def residual_components(
+    expression: sp.csr_matrix, groups: np.ndarray, *, num_components: int = NUM_COMPONENTS, seed: int = 0
+) -> np.ndarray:
+    """Principal components of what is left of expression within groups, every cell scaled to length 1.
+
+    Each gene is standardised within each group, so that a gene that only a few cells of a group have counts for much.
+    The matrix stays sparse: the groups' means are taken off in products.
+
+    Parameters
+    ----------
+    expression
+        ``[cells, genes]``, log-normalised.
+    groups
+        ``[cells]``, numbers from 0.
+    num_components
+        Fewer where the data do not have as many.
+    seed
+        Of the solver's first vector.
+
+    Returns
+    -------
+    float64 ``[cells, components]``.
+    """
+    n, number = len(groups), int(groups.max()) + 1
+    members = sp.csr_matrix((np.ones(n), (groups, np.arange(n))), shape=(number, n))
+    sizes = np.bincount(groups, minlength=number)[:, None]
+    mean = (members @ expression).toarray() / sizes
+    variance = np.maximum((members @ expression.multiply(expression)).toarray() / sizes - mean**2, 0.0)
+    # twenty cells' worth of the variance that all groups have: a gene seen once in a small group says little
+    pooled = (sizes * variance).sum(axis=0) / n
+    spread = np.sqrt((sizes * variance + 20 * pooled) / (sizes + 20))
+    scale = np.where(spread > 1e-9, 1 / np.maximum(spread, 1e-9), 0.0)
+    entries = expression.tocoo()
+    scaled = sp.csr_matrix((entries.data * scale[groups[entries.row], entries.col], (entries.row, entries.col)), shape=expression.shape)
+    centre, home = mean * scale, sp.csr_matrix(members.T)
+    residual = LinearOperator(
+        expression.shape,
+        matvec=lambda v: scaled @ v - home @ (centre @ v),
+        rmatvec=lambda u: scaled.T @ u - centre.T @ (members @ u),
+        matmat=lambda v: scaled @ v - home @ (centre @ v),
+        rmatmat=lambda u: scaled.T @ u - centre.T @ (members @ u),
+        dtype=np.float64,
+    )
+    possible = min(num_components, min(expression.shape) - 1)
+    first = np.random.default_rng(seed).standard_normal(min(expression.shape))
+    left, strength, _ = svds(residual, k=possible, v0=first)
+    scores = left * strength
+    return scores / np.maximum(np.linalg.norm(scores, axis=1, keepdims=True), 1e-12)
+
+
+def small_groups(indices: np.ndarray, *, min_cells: int, max_cells: float, seed: int) -> Iterator[tuple[float, np.ndarray]]:
+    """Communities of the shared-neighbour graph at several resolutions, of the sizes asked for.
+
+    Parameters
+    ----------
+    indices
+        ``[cells, k]``, nearest neighbours, the cell itself left out.
+    min_cells, max_cells
+        Of a group.
+    seed
+        Random state.
+
+    Yields
+    ------
+    Closure (the share of the members' neighbours that are members, out of what its size allows), rows of the members.
+    """
+    graph = shared_neighbor_graph(indices)
+    for resolution in RESOLUTIONS:
+        labels = communities(graph, resolution, seed)
+        inside = (labels[indices] == labels[:, None]).mean(axis=1)
+        order, sizes = np.argsort(labels, kind="stable"), np.bincount(labels)
+        for rows, size in zip(np.split(order, np.cumsum(sizes)[:-1]), sizes, strict=True):
+            if min_cells <= size <= max_cells:
+                yield float(inside[rows].mean() / min(1.0, (size - 1) / indices.shape[1])), rows

@@ -1,0 +1,401 @@
+"""Rare populations: which cells, how sure, by what marked, and from which size on they can be seen."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+from anndata import AnnData
+from tqdm import tqdm
+
+from graphfm import _keys, io
+from graphfm._checks import check_device, check_unique_genes
+from graphfm.data.cell_groups import abundant_types, balanced_graph, residual_components, small_groups
+from graphfm.genes import align_genes
+from graphfm.io.files import writable
+from graphfm.memory import announced
+from graphfm.io.matrix import log_normalize, stack, stored_values
+from graphfm.models.background import Background, Population
+from graphfm.models.graphfm import GraphFM
+from graphfm.pp.search import nearest
+from graphfm.tl.embedding import embed
+
+logger = logging.getLogger(__name__)
+
+MAX_FRACTION = 0.05
+MIN_CELLS = 5
+LEAST_CELLS = 50
+N_TYPE_NEIGHBORS, N_NEIGHBORS = 15, 10
+"""Neighbours in the graph that types are cut from, and in those of candidates."""
+MIN_DISTINCTNESS, MIN_SEPARATION, MIN_MARKERS, MIN_STABILITY = 0.4, 0.6, 3, 0.5
+MIN_YARDSTICK = 25.0
+"""Log odds: types that are nearer to each other are parts of one, and no measure."""
+TESTED_GROUPS, SETTLED_GROUPS = 3000, 300
+"""Most candidates that are looked at, and most that may take in cells."""
+SAME, OVERLAP = 0.8, 0.3
+"""Share of its cells in a population that has settled, above which a candidate is left out, or a population dropped."""
+SHUFFLE_BLOCK = 100
+"""Cells of like depth among which a gene's values are dealt."""
+COLUMNS = (
+    "population",
+    "size",
+    "fraction",
+    "distinctness",
+    "separation",
+    "stability",
+    "fdr",
+    "num_markers",
+    "markers",
+    "nearest",
+    "batches",
+)
+
+
+def find_rare(
+    adata: AnnData,
+    *,
+    batch_key: str | None = None,
+    max_fraction: float = MAX_FRACTION,
+    min_cells: int = MIN_CELLS,
+    model: GraphFM | str | Path | None = None,
+    use_rep: str | None = None,
+    layer: str | None = None,
+    kind: Literal["counts", "normalized", "log1p"] = "counts",
+    organism: Literal["auto", "human", "mouse", "other"] = "auto",
+    n_shuffles: int = 1,
+    n_resamples: int = 10,
+    key_added: str = "rare",
+    seed: int = 0,
+    device: str = "cpu",
+    copy: bool = False,
+) -> AnnData | None:
+    """Find small populations of cells that no abundant type, and no doublet of two, explains.
+
+    1. The graph of the trunk's embedding, balanced over batches, is cut into abundant types.
+    2. What types leave unexplained is gathered in a second graph, of neighbours that share neighbours; its small
+       communities, and those of the first graph, are candidates (`graphfm.data.cell_groups`).
+    3. Each candidate takes in the cells that its profile explains better than every abundant type and every doublet
+       does, batch by batch, until it rests (`graphfm.models.background`).
+    4. It is called rare if it is an island (``separation``), is at least 0.4 times as far from the abundant types as
+       a quarter of those are from each other (``distinctness``), has 3 genes above every abundant type, and comes
+       back when cells are left out (``stability``). The same settings serve every data set.
+
+    Parameters
+    ----------
+    adata
+        Cells x genes (or a SpatialData or MuData with one table).
+    batch_key
+        Column of ``obs``: samples, donors, runs. A cell is then compared with its own batch only.
+    max_fraction
+        Largest share of the cells that is rare (two standard deviations of a draw on top).
+    min_cells
+        Least size of a population.
+    model
+        A model, or the path of one; default: the weights in the package.
+    use_rep
+        Key in ``obsm`` of a representation to take instead of the model's embedding.
+    layer, kind
+        Where the expression is, and what it is: see `graphfm.io.expression`.
+    organism
+        See `graphfm.genes.align_genes`; where the vocabulary knows none of the genes, ``"other"`` is taken.
+    n_shuffles
+        Copies of the data in which each gene's values are dealt to other cells of the same type, batch and depth, and
+        in which, therefore, nothing is rare: what is found there gives ``fdr``. Each costs one more run; 0 leaves it
+        out.
+    n_resamples
+        Draws of 80 % of the cells for ``stability``.
+    key_added
+        Prefix of the results.
+    seed
+        Random state.
+    device
+        Where the model computes.
+    copy
+        Return a changed copy instead of writing to `adata`.
+
+    Returns
+    -------
+    None, or the copy. Written, with ``key_added="rare"``:
+
+    - ``obs["rare_population"]``: categorical, ``"rare 1"`` the most distinct; missing for all other cells;
+    - ``obs["rare_score"]``: the highest log odds, over all small groups that were looked at, that the cell belongs to
+      it rather than to anything abundant; 0 at least;
+    - ``obs["rare_background"]``: categorical, the abundant type that the cell was counted to;
+    - ``uns["rare"]``: DataFrame, a row a population: ``population``, ``size``, ``fraction``, ``distinctness``,
+      ``separation`` (share of clear members among all cells that might belong), ``stability`` (mean Jaccard index
+      with what comes back of half of its cells among 80 % of all), ``fdr`` (populations as distinct in a shuffled
+      copy, over those in the data), ``num_markers``, ``markers`` (the five genes most above every abundant type,
+      comma-separated), ``nearest`` (abundant type most of the cells were counted to), ``batches`` (how many it is
+      in);
+    - ``uns["rare_params"]``: parameters, the number of abundant types, the largest and least size that could be called.
+
+    Raises
+    ------
+    ValueError
+        Fewer than 20 cells, fewer than 2 genes that vary, or an argument out of range.
+    KeyError
+        `batch_key`, `use_rep` or `layer` does not exist.
+
+    Examples
+    --------
+    >>> import graphfm
+    >>> adata = graphfm.datasets.toy(num_cells=1000, num_genes=200, rare_fraction=0.02)
+    >>> graphfm.tl.find_rare(adata)
+    >>> adata.uns["rare"]["size"].tolist()
+    [20]
+    """
+    adata = io.as_anndata(adata)
+    _check(adata, batch_key, use_rep, max_fraction, min_cells, n_shuffles, n_resamples)
+    check_device(device)
+    check_unique_genes(adata)
+    adata = writable(adata, copy=copy)
+    batches = np.zeros(adata.n_obs, dtype=np.int64)
+    if batch_key is not None:
+        batches = np.unique(adata.obs[batch_key].astype(str), return_inverse=True)[1]
+    share = max_fraction * adata.n_obs
+    search = _Search(
+        _Embedding(model, organism, device),
+        adata.var,
+        batches,
+        min_cells=min_cells,
+        max_cells=share + 2 * share**0.5,
+        seed=seed,
+    )
+    # counts, their logarithms and squares, residuals and what the graphs take
+    with announced(f"looking for rare cells among {adata.n_obs:,}", 80 * stored_values(adata, layer=layer)):
+        counts, logged = (stack(list(part)) for part in zip(*io.row_chunks(adata, layer=layer, kind=kind), strict=True))
+        if kind == "log1p":
+            counts = counts.expm1()
+        found = search(counts, logged, None if use_rep is None else np.asarray(adata.obsm[use_rep]))
+        called = _called(found, search, n_resamples)
+        null: list[float] = []
+        for number in range(n_shuffles):
+            dealt = _dealt(counts, found.background, seed + number)
+            again = search(dealt, log_normalize(dealt))
+            # these are not resampled, so that the estimate errs on the high side
+            null += [again.distinctness(population) for population in _islands(again)]
+    _write(adata, found, called, np.array(null), n_shuffles, key_added)
+    adata.uns[f"{key_added}_params"] = {
+        "batch_key": batch_key or "",
+        "max_fraction": max_fraction,
+        "min_cells": min_cells,
+        "largest": int(search.max_cells),
+        "use_rep": use_rep or _keys.X_GRAPHFM,
+        "layer": layer or "X",
+        "kind": kind,
+        "n_shuffles": n_shuffles,
+        "seed": seed,
+    }
+    return adata if copy else None
+
+
+@dataclass(frozen=True)
+class _Embedding:
+    """The trunk's, with a graph of nearest neighbours alone."""
+
+    model: GraphFM | str | Path | None
+    organism: str
+    device: str
+
+    def __call__(self, logged: sp.csr_matrix, var: pd.DataFrame) -> np.ndarray:
+        shell = AnnData(logged, obs=pd.DataFrame(index=np.arange(logged.shape[0]).astype(str)), var=var.copy())
+        try:
+            align_genes(shell, organism=self.organism)
+        except ValueError:
+            if self.organism != "auto":
+                raise
+            logger.info("the vocabulary knows none of the genes: the model reads their graph alone")
+            align_genes(shell, organism="other")
+        embed(shell, self.model, kind="log1p", device=self.device)
+        return np.asarray(shell.obsm[_keys.X_GRAPHFM], dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What a search came to."""
+
+    background: Background
+    populations: list[Population]
+    names: np.ndarray
+    score: np.ndarray
+    yardstick: float
+
+    def distinctness(self, population: Population) -> float:
+        """Typical log odds of the members, in units of what tells abundant types apart."""
+        return population.typical_odds / self.yardstick
+
+
+@dataclass(frozen=True)
+class _Search:
+    """From counts to populations that have settled."""
+
+    embedding: _Embedding
+    var: pd.DataFrame
+    batches: np.ndarray
+    min_cells: int
+    max_cells: float
+    seed: int
+
+    def __call__(self, counts: sp.csr_matrix, logged: sp.csr_matrix, values: np.ndarray | None = None) -> _Found:
+        n = counts.shape[0]
+        seen = np.flatnonzero(counts.getnnz(axis=0) >= self.min_cells)
+        values = self.embedding(logged, self.var) if values is None else values
+        graph = balanced_graph(values, self.batches, N_TYPE_NEIGHBORS, self.seed)
+        background = Background(counts[:, seen], abundant_types(graph, self.max_cells, self.seed), self.batches)
+        groups = background.types * background.num_batches + background.batches
+        residual = residual_components(logged[:, seen][:, background.genes], groups, seed=self.seed)
+        yardstick = _yardstick(background)
+        score, populations = np.zeros(n), []
+        for cells in self._candidates(background, (residual, values), yardstick, score):
+            if any(p.members[cells].mean() > SAME for p in populations):
+                continue
+            population = background.settle(cells, min_cells=self.min_cells, max_cells=self.max_cells)
+            if population is not None:
+                populations.append(population)
+                np.maximum(score, population.odds, out=score)
+        names = self.var.index.to_numpy(dtype=str)[seen][background.genes]
+        return _Found(background, populations, names, score, yardstick)
+
+    def _candidates(
+        self, background: Background, spaces: tuple[np.ndarray, ...], yardstick: float, score: np.ndarray
+    ) -> list[np.ndarray]:
+        """Small groups whose members vouch for each other, the surest first; what they say of each cell goes to `score`."""
+        closed = {}
+        for space in spaces:
+            indices = nearest(space, N_NEIGHBORS, seed=self.seed)
+            bounds = {"min_cells": self.min_cells, "max_cells": 1.2 * self.max_cells}
+            closed |= {rows.tobytes(): (closure, rows) for closure, rows in small_groups(indices, **bounds, seed=self.seed)}
+        tested = sorted(closed.values(), key=lambda group: -group[0])[:TESTED_GROUPS]
+        vouched = []
+        for _, cells in tqdm(tested, desc="small groups", disable=len(score) < 20_000):
+            odds = background.agreement(cells)
+            score[cells] = np.maximum(score[cells], odds)
+            if np.median(odds) > MIN_DISTINCTNESS / 2 * yardstick:
+                vouched.append((np.median(odds), cells))
+        vouched.sort(key=lambda group: -group[0])
+        return [cells for _, cells in vouched[:SETTLED_GROUPS]]
+
+
+def _yardstick(background: Background) -> float:
+    """The log odds that tell the nearest quarter of the pairs of abundant types apart."""
+    between = background.distances()
+    return float(max(MIN_YARDSTICK, np.quantile(between[np.isfinite(between)], 0.25) if len(between) > 1 else 0.0))
+
+
+def _islands(found: _Found) -> list[Population]:
+    """Populations that are distinct, separate and marked, the most distinct first; of two that overlap, the first."""
+    kept: list[Population] = []
+    for population in sorted(found.populations, key=found.distinctness, reverse=True):
+        clear = (
+            found.distinctness(population) >= MIN_DISTINCTNESS
+            and population.separation >= MIN_SEPARATION
+            and population.num_markers >= MIN_MARKERS
+        )
+        if clear and not any((population.members & other.members).sum() > OVERLAP * population.size for other in kept):
+            kept.append(population)
+    return kept
+
+
+def _called(found: _Found, search: _Search, n_resamples: int) -> list[tuple[Population, float]]:
+    """Islands that come back when cells are left out, and how well."""
+    called = []
+    for population in tqdm(_islands(found), desc="resampling", disable=len(search.batches) < 20_000):
+        stability = _stability(population, found.background, search, n_resamples)
+        if n_resamples == 0 or stability >= MIN_STABILITY:
+            called.append((population, stability))
+    return called
+
+
+def _stability(population: Population, background: Background, search: _Search, n_resamples: int) -> float:
+    """Mean Jaccard index of a population with what settles from half of its cells among 80 % of all."""
+    agreement = []
+    for number in range(n_resamples):
+        rng = np.random.default_rng((search.seed, number))
+        rows = np.sort(rng.choice(len(background), round(0.8 * len(background)), replace=False))
+        there = population.members[rows]
+        start = rng.permutation(np.flatnonzero(there))[: max(2, (there.sum() + 1) // 2)]
+        again = background.subset(rows).settle(start, min_cells=2, max_cells=search.max_cells)
+        both = 0 if again is None else (again.members & there).sum()
+        agreement.append(0.0 if again is None else both / (again.members | there).sum())
+    return float(np.mean(agreement)) if agreement else float("nan")
+
+
+def _dealt(counts: sp.csr_matrix, background: Background, seed: int) -> sp.csr_matrix:
+    """Each gene's values dealt anew among cells of one type and batch and of nearly the same depth."""
+    rng, n = np.random.default_rng(seed), len(background)
+    order = np.lexsort((background.depth, background.batches, background.types))
+    group = (background.types * background.num_batches + background.batches)[order]
+    first = np.concatenate([[True], group[1:] != group[:-1]])
+    within = np.arange(n) - np.flatnonzero(first)[np.cumsum(first) - 1]
+    block = np.cumsum(first | (within % SHUFFLE_BLOCK == 0)) - 1
+    columns = counts[order].tocsc()
+    starts = np.flatnonzero(np.concatenate([[True], block[1:] != block[:-1]]))
+    sizes = np.diff(np.append(starts, n))
+    for start, stop in zip(columns.indptr, columns.indptr[1:], strict=False):
+        blocks, number = np.unique(block[columns.indices[start:stop]], return_counts=True)
+        places = [starts[b] + rng.permutation(sizes[b])[:k] for b, k in zip(blocks, number, strict=True)]
+        if places:
+            columns.indices[start:stop] = np.concatenate(places)
+    columns.has_sorted_indices = False
+    dealt = columns.tocsr()
+    dealt.sort_indices()
+    return dealt[np.argsort(order)]
+
+
+def _write(
+    adata: AnnData, found: _Found, called: list[tuple[Population, float]], null: np.ndarray, shuffles: int, key: str
+) -> None:
+    genes = found.names
+    rows, labels = [], np.full(adata.n_obs, None, dtype=object)
+    for number, (population, stability) in enumerate(called, start=1):
+        distinctness = found.distinctness(population)
+        at_least = sum(found.distinctness(other) >= distinctness for other, _ in called)
+        marks = population.marked[np.argsort(-population.excess[population.marked])]
+        labels[population.members & (labels == None)] = f"rare {number}"  # noqa: E711
+        rows.append(
+            {
+                "population": f"rare {number}",
+                "size": population.size,
+                "fraction": population.size / adata.n_obs,
+                "distinctness": distinctness,
+                "separation": population.separation,
+                "stability": stability,
+                "fdr": min(1.0, (null >= distinctness).sum() / shuffles / at_least) if shuffles else np.nan,
+                "num_markers": len(marks),
+                "markers": ", ".join(genes[marks[:5]]),
+                "nearest": str(np.bincount(found.background.types[population.members]).argmax()),
+                "batches": len(np.unique(found.background.batches[population.members])),
+            }
+        )
+    adata.uns[key] = pd.DataFrame(rows, columns=COLUMNS)
+    names = [row["population"] for row in rows]
+    adata.obs[f"{key}_population"] = pd.Categorical(labels, categories=names)
+    adata.obs[f"{key}_score"] = found.score
+    adata.obs[f"{key}_background"] = pd.Categorical(found.background.types.astype(str))
+
+
+def _check(
+    adata: AnnData,
+    batch_key: str | None,
+    use_rep: str | None,
+    max_fraction: float,
+    min_cells: int,
+    n_shuffles: int,
+    n_resamples: int,
+) -> None:
+    if adata.n_obs < LEAST_CELLS:
+        raise ValueError(f"adata has {adata.n_obs} cells: at least {LEAST_CELLS} are needed to tell rare from abundant.")
+    if batch_key is not None and batch_key not in adata.obs:
+        raise KeyError(f"adata.obs has no column batch_key={batch_key!r} (found: {list(adata.obs)}).")
+    if use_rep is not None and use_rep not in adata.obsm:
+        raise KeyError(f"adata.obsm has no {use_rep!r} (found: {list(adata.obsm)}). Compute it, or leave out use_rep=.")
+    if not 0 < max_fraction <= 0.25:
+        raise ValueError(f"max_fraction={max_fraction} must be above 0 and at most 0.25.")
+    if min_cells < 3:
+        raise ValueError(f"min_cells={min_cells} must be at least 3: fewer cells are no population.")
+    for name, value in (("n_shuffles", n_shuffles), ("n_resamples", n_resamples)):
+        if value < 0:
+            raise ValueError(f"{name}={value} must not be negative.")
