@@ -10,6 +10,8 @@ from scipy.sparse.linalg import LinearOperator, svds
 
 RESOLUTIONS = (1.0, 3.0, 10.0, 30.0, 100.0)
 NUM_COMPONENTS = 50
+DEAL_CELLS = 100
+"""Cells of like depth among which a gene's values are dealt."""
 REFERENCE_CELLS = 5000
 """Cells of each batch that neighbours are looked for among, at most."""
 
@@ -143,7 +145,7 @@ def residual_components(
     """
     n, number = len(groups), int(groups.max()) + 1
     members = sp.csr_matrix((np.ones(n), (groups, np.arange(n))), shape=(number, n))
-    sizes = np.bincount(groups, minlength=number)[:, None]
+    sizes = np.maximum(np.bincount(groups, minlength=number)[:, None], 1)
     mean = (members @ expression).toarray() / sizes
     variance = np.maximum((members @ expression.multiply(expression)).toarray() / sizes - mean**2, 0.0)
     # twenty cells' worth of the variance that all groups have: a gene seen once in a small group says little
@@ -151,7 +153,9 @@ def residual_components(
     spread = np.sqrt((sizes * variance + 20 * pooled) / (sizes + 20))
     scale = np.where(spread > 1e-9, 1 / np.maximum(spread, 1e-9), 0.0)
     entries = expression.tocoo()
-    scaled = sp.csr_matrix((entries.data * scale[groups[entries.row], entries.col], (entries.row, entries.col)), shape=expression.shape)
+    scaled = sp.csr_matrix(
+        (entries.data * scale[groups[entries.row], entries.col], (entries.row, entries.col)), shape=expression.shape
+    )
     centre, home = mean * scale, sp.csr_matrix(members.T)
     residual = LinearOperator(
         expression.shape,
@@ -168,7 +172,9 @@ def residual_components(
     return scores / np.maximum(np.linalg.norm(scores, axis=1, keepdims=True), 1e-12)
 
 
-def small_groups(indices: np.ndarray, *, min_cells: int, max_cells: float, seed: int) -> Iterator[tuple[float, np.ndarray]]:
+def small_groups(
+    indices: np.ndarray, *, min_cells: int, max_cells: float, seed: int
+) -> Iterator[tuple[float, np.ndarray]]:
     """Communities of the shared-neighbour graph at several resolutions, of the sizes asked for.
 
     Parameters
@@ -192,3 +198,43 @@ def small_groups(indices: np.ndarray, *, min_cells: int, max_cells: float, seed:
         for rows, size in zip(np.split(order, np.cumsum(sizes)[:-1]), sizes, strict=True):
             if min_cells <= size <= max_cells:
                 yield float(inside[rows].mean() / min(1.0, (size - 1) / indices.shape[1])), rows
+
+
+def deal_within(counts: sp.csr_matrix, groups: np.ndarray, depth: np.ndarray, *, seed: int) -> sp.csr_matrix:
+    """Each gene's values dealt anew among cells of one group and of nearly the same depth: nothing rare is left.
+
+    Parameters
+    ----------
+    counts
+        ``[cells, genes]``.
+    groups
+        ``[cells]``, numbers of the groups.
+    depth
+        ``[cells]``.
+    seed
+        Random state.
+
+    Returns
+    -------
+    csr_matrix
+        As many values, the same ones for each gene and group; a cell's depth is kept nearly.
+    """
+    rng, n = np.random.default_rng(seed), len(groups)
+    order = np.lexsort((depth, groups))
+    new = np.concatenate([[True], np.diff(groups[order]) != 0])
+    within = np.arange(n) - np.flatnonzero(new)[np.cumsum(new) - 1]
+    starts = np.flatnonzero(new | (within % DEAL_CELLS == 0))
+    sizes, block = np.diff(np.append(starts, n)), np.zeros(n, dtype=np.int64)
+    block[starts[1:]] = 1
+    block = np.cumsum(block)
+    columns = counts[order].tocsc()
+    columns.sort_indices()
+    for start, stop in zip(columns.indptr, columns.indptr[1:], strict=False):
+        blocks, number = np.unique(block[columns.indices[start:stop]], return_counts=True)
+        places = [starts[b] + rng.permutation(sizes[b])[:k] for b, k in zip(blocks, number, strict=True)]
+        if places:
+            columns.indices[start:stop] = np.concatenate(places)
+    columns.has_sorted_indices = False
+    dealt = sp.csr_matrix(columns.tocsr()[np.argsort(order)])
+    dealt.sort_indices()
+    return dealt

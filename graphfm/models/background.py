@@ -101,6 +101,11 @@ class Background:
         self.num_types, self.num_batches = int(types.max()) + 1, int(batches.max()) + 1
         self._sums = self._sums_of(np.arange(len(depth)))
 
+    @property
+    def groups(self) -> np.ndarray:
+        """``[cells]``, number of type and batch together."""
+        return self.types * self.num_batches + self.batches
+
     def __len__(self) -> int:
         return len(self.depth)
 
@@ -114,8 +119,8 @@ class Background:
     def _sums_of(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Counts, squared counts over depth, and depth, of these cells, by type, batch and gene."""
         shape = self.num_types, self.num_batches
-        group = self.types[rows] * self.num_batches + self.batches[rows]
-        members = sp.csr_matrix((np.ones(len(rows)), (group, np.arange(len(rows)))), shape=(shape[0] * shape[1], len(rows)))
+        place = self.groups[rows], np.arange(len(rows))
+        members = sp.csr_matrix((np.ones(len(rows)), place), shape=(shape[0] * shape[1], len(rows)))
         counts, depth = self.counts[rows], np.maximum(self.depth[rows], 1e-12)
         squares = sp.diags_array(1 / depth) @ counts.multiply(counts)
         return (
@@ -167,7 +172,7 @@ class Background:
         return dispersion, every, np.log(every) / dispersion, (every / dispersion).sum(axis=2)
 
     def distances(self) -> np.ndarray:
-        """``[types, types]``: median log odds, over a type's cells, of their own type against another; inf with itself."""
+        """``[types, types]``, median log odds of a type's cells for it and against another; infinite with itself."""
         kinds = slice(self.num_types)
         _, _, logs, sums = self._whole
         fit = np.empty((len(self), self.num_types))
@@ -206,7 +211,9 @@ class Background:
         pool = np.zeros((self.num_batches, counts.shape[1]))
         np.add.at(pool, batches, counts)
         depths = np.bincount(batches, depth, minlength=self.num_batches)
-        fit = np.einsum("kbg,bg->k", np.log(every), pool / dispersion) - np.einsum("kbg,b,g->k", every, depths, 1 / dispersion)
+        fit = np.einsum("kbg,bg->k", np.log(every), pool / dispersion) - np.einsum(
+            "kbg,b,g->k", every, depths, 1 / dispersion
+        )
         base = every[fit.argmax()]
         pooled, expected = pool.sum(axis=0), depths @ base
         change = _log_fold(pooled, expected, dispersion)

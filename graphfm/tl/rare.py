@@ -13,11 +13,11 @@ from tqdm import tqdm
 
 from graphfm import _keys, io
 from graphfm._checks import check_device, check_unique_genes
-from graphfm.data.cell_groups import abundant_types, balanced_graph, residual_components, small_groups
+from graphfm.data.cell_groups import abundant_types, balanced_graph, deal_within, residual_components, small_groups
 from graphfm.genes import align_genes
 from graphfm.io.files import writable
-from graphfm.memory import announced
 from graphfm.io.matrix import log_normalize, stack, stored_values
+from graphfm.memory import announced
 from graphfm.models.background import Background, Population
 from graphfm.models.graphfm import GraphFM
 from graphfm.pp.search import nearest
@@ -30,15 +30,15 @@ MIN_CELLS = 5
 LEAST_CELLS = 50
 N_TYPE_NEIGHBORS, N_NEIGHBORS = 15, 10
 """Neighbours in the graph that types are cut from, and in those of candidates."""
-MIN_DISTINCTNESS, MIN_SEPARATION, MIN_MARKERS, MIN_STABILITY = 0.4, 0.6, 3, 0.5
+MIN_DISTINCTNESS, MIN_SEPARATION, MIN_MARKERS, MIN_STABILITY = 1 / 3, 0.6, 5, 0.5
 MIN_YARDSTICK = 25.0
 """Log odds: types that are nearer to each other are parts of one, and no measure."""
 TESTED_GROUPS, SETTLED_GROUPS = 3000, 300
 """Most candidates that are looked at, and most that may take in cells."""
 SAME, OVERLAP = 0.8, 0.3
 """Share of its cells in a population that has settled, above which a candidate is left out, or a population dropped."""
-SHUFFLE_BLOCK = 100
-"""Cells of like depth among which a gene's values are dealt."""
+UNSETTLED = 0.1
+"""Weight, in the score, of what a group says of its cells before it has shown how separate it is."""
 COLUMNS = (
     "population",
     "size",
@@ -79,8 +79,8 @@ def find_rare(
        communities, and those of the first graph, are candidates (`graphfm.data.cell_groups`).
     3. Each candidate takes in the cells that its profile explains better than every abundant type and every doublet
        does, batch by batch, until it rests (`graphfm.models.background`).
-    4. It is called rare if it is an island (``separation``), is at least 0.4 times as far from the abundant types as
-       a quarter of those are from each other (``distinctness``), has 3 genes above every abundant type, and comes
+    4. It is called rare if it is an island (``separation``), is at least a third as far from the abundant types as
+       a quarter of those are from each other (``distinctness``), has 5 genes above every abundant type, and comes
        back when cells are left out (``stability``). The same settings serve every data set.
 
     Parameters
@@ -121,8 +121,9 @@ def find_rare(
     None, or the copy. Written, with ``key_added="rare"``:
 
     - ``obs["rare_population"]``: categorical, ``"rare 1"`` the most distinct; missing for all other cells;
-    - ``obs["rare_score"]``: the highest log odds, over all small groups that were looked at, that the cell belongs to
-      it rather than to anything abundant; 0 at least;
+    - ``obs["rare_score"]``: the log odds that the cell belongs to a small group rather than to anything abundant, times
+      the group's ``separation`` (0.1 where it has not settled); the highest over all groups, called or not, 0 at
+      least;
     - ``obs["rare_background"]``: categorical, the abundant type that the cell was counted to;
     - ``uns["rare"]``: DataFrame, a row a population: ``population``, ``size``, ``fraction``, ``distinctness``,
       ``separation`` (share of clear members among all cells that might belong), ``stability`` (mean Jaccard index
@@ -173,7 +174,7 @@ def find_rare(
         called = _called(found, search, n_resamples)
         null: list[float] = []
         for number in range(n_shuffles):
-            dealt = _dealt(counts, found.background, seed + number)
+            dealt = deal_within(counts, found.background.groups, found.background.depth, seed=seed + number)
             again = search(dealt, log_normalize(dealt))
             # these are not resampled, so that the estimate errs on the high side
             null += [again.distinctness(population) for population in _islands(again)]
@@ -245,8 +246,7 @@ class _Search:
         values = self.embedding(logged, self.var) if values is None else values
         graph = balanced_graph(values, self.batches, N_TYPE_NEIGHBORS, self.seed)
         background = Background(counts[:, seen], abundant_types(graph, self.max_cells, self.seed), self.batches)
-        groups = background.types * background.num_batches + background.batches
-        residual = residual_components(logged[:, seen][:, background.genes], groups, seed=self.seed)
+        residual = residual_components(logged[:, seen][:, background.genes], background.groups, seed=self.seed)
         yardstick = _yardstick(background)
         score, populations = np.zeros(n), []
         for cells in self._candidates(background, (residual, values), yardstick, score):
@@ -255,24 +255,26 @@ class _Search:
             population = background.settle(cells, min_cells=self.min_cells, max_cells=self.max_cells)
             if population is not None:
                 populations.append(population)
-                np.maximum(score, population.odds, out=score)
+                np.maximum(score, population.separation * population.odds, out=score)
         names = self.var.index.to_numpy(dtype=str)[seen][background.genes]
         return _Found(background, populations, names, score, yardstick)
 
     def _candidates(
         self, background: Background, spaces: tuple[np.ndarray, ...], yardstick: float, score: np.ndarray
     ) -> list[np.ndarray]:
-        """Small groups whose members vouch for each other, the surest first; what they say of each cell goes to `score`."""
+        """Small groups whose members vouch for each other, the surest first; how much goes to `score`."""
         closed = {}
         for space in spaces:
             indices = nearest(space, N_NEIGHBORS, seed=self.seed)
             bounds = {"min_cells": self.min_cells, "max_cells": 1.2 * self.max_cells}
-            closed |= {rows.tobytes(): (closure, rows) for closure, rows in small_groups(indices, **bounds, seed=self.seed)}
+            closed |= {
+                rows.tobytes(): (closure, rows) for closure, rows in small_groups(indices, **bounds, seed=self.seed)
+            }
         tested = sorted(closed.values(), key=lambda group: -group[0])[:TESTED_GROUPS]
         vouched = []
         for _, cells in tqdm(tested, desc="small groups", disable=len(score) < 20_000):
             odds = background.agreement(cells)
-            score[cells] = np.maximum(score[cells], odds)
+            score[cells] = np.maximum(score[cells], UNSETTLED * odds)
             if np.median(odds) > MIN_DISTINCTNESS / 2 * yardstick:
                 vouched.append((np.median(odds), cells))
         vouched.sort(key=lambda group: -group[0])
@@ -323,28 +325,6 @@ def _stability(population: Population, background: Background, search: _Search, 
     return float(np.mean(agreement)) if agreement else float("nan")
 
 
-def _dealt(counts: sp.csr_matrix, background: Background, seed: int) -> sp.csr_matrix:
-    """Each gene's values dealt anew among cells of one type and batch and of nearly the same depth."""
-    rng, n = np.random.default_rng(seed), len(background)
-    order = np.lexsort((background.depth, background.batches, background.types))
-    group = (background.types * background.num_batches + background.batches)[order]
-    first = np.concatenate([[True], group[1:] != group[:-1]])
-    within = np.arange(n) - np.flatnonzero(first)[np.cumsum(first) - 1]
-    block = np.cumsum(first | (within % SHUFFLE_BLOCK == 0)) - 1
-    columns = counts[order].tocsc()
-    starts = np.flatnonzero(np.concatenate([[True], block[1:] != block[:-1]]))
-    sizes = np.diff(np.append(starts, n))
-    for start, stop in zip(columns.indptr, columns.indptr[1:], strict=False):
-        blocks, number = np.unique(block[columns.indices[start:stop]], return_counts=True)
-        places = [starts[b] + rng.permutation(sizes[b])[:k] for b, k in zip(blocks, number, strict=True)]
-        if places:
-            columns.indices[start:stop] = np.concatenate(places)
-    columns.has_sorted_indices = False
-    dealt = columns.tocsr()
-    dealt.sort_indices()
-    return dealt[np.argsort(order)]
-
-
 def _write(
     adata: AnnData, found: _Found, called: list[tuple[Population, float]], null: np.ndarray, shuffles: int, key: str
 ) -> None:
@@ -387,7 +367,9 @@ def _check(
     n_resamples: int,
 ) -> None:
     if adata.n_obs < LEAST_CELLS:
-        raise ValueError(f"adata has {adata.n_obs} cells: at least {LEAST_CELLS} are needed to tell rare from abundant.")
+        raise ValueError(
+            f"adata has {adata.n_obs} cells: at least {LEAST_CELLS} are needed to tell rare from abundant."
+        )
     if batch_key is not None and batch_key not in adata.obs:
         raise KeyError(f"adata.obs has no column batch_key={batch_key!r} (found: {list(adata.obs)}).")
     if use_rep is not None and use_rep not in adata.obsm:
