@@ -6,7 +6,14 @@ from setuptools import find_packages, setup
 
 ROOT = Path(__file__).parent
 
-BENCH = ["arboreto>=0.1.6", "harmonypy>=0.0.10", "regdiffusion>=0.2.3", "scib-metrics>=0.5", "scvi-tools>=1.4"]
+BENCH = [
+    "arboreto>=0.1.6",
+    "giniclust3>=1.1.2",
+    "harmonypy>=0.0.10",
+    "regdiffusion>=0.2.3",
+    "scib-metrics>=0.5",
+    "scvi-tools>=1.4",
+]
 DEV = [
     "beartype>=0.18",
     "distributed>=2024.8",
