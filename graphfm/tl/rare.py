@@ -30,7 +30,7 @@ MIN_CELLS = 5
 LEAST_CELLS = 50
 N_TYPE_NEIGHBORS, N_NEIGHBORS = 15, 10
 """Neighbours in the graph that types are cut from, and in those of candidates."""
-MIN_DISTINCTNESS, MIN_SEPARATION, MIN_MARKERS, MIN_STABILITY = 1 / 3, 0.6, 5, 0.5
+MIN_DISTINCTNESS, MIN_SEPARATION, MIN_MARKERS, MIN_STABILITY = 0.4, 0.6, 5, 0.5
 MIN_YARDSTICK = 25.0
 """Log odds: types that are nearer to each other are parts of one, and no measure."""
 TESTED_GROUPS, SETTLED_GROUPS = 3000, 300
@@ -79,9 +79,9 @@ def find_rare(
        communities, and those of the first graph, are candidates (`graphfm.data.cell_groups`).
     3. Each candidate takes in the cells that its profile explains better than every abundant type and every doublet
        does, batch by batch, until it rests (`graphfm.models.background`).
-    4. It is called rare if it is an island (``separation``), is at least a third as far from the abundant types as
-       a quarter of those are from each other (``distinctness``), has 5 genes above every abundant type, and comes
-       back when cells are left out (``stability``). The same settings serve every data set.
+    4. It is called rare if it is an island (``separation``), at least 0.4 times as far from the abundant types as
+       most of those are from each other (``distinctness``), has 5 genes above every abundant type, and comes back
+       when cells are left out (``stability``). The same settings serve every data set.
 
     Parameters
     ----------
@@ -282,9 +282,13 @@ class _Search:
 
 
 def _yardstick(background: Background) -> float:
-    """The log odds that tell the nearest quarter of the pairs of abundant types apart."""
-    between = background.distances()
-    return float(max(MIN_YARDSTICK, np.quantile(between[np.isfinite(between)], 0.25) if len(between) > 1 else 0.0))
+    """The log odds by which three quarters of the abundant types, at most, are told from the type nearest to them.
+
+    A type that was cut in two has its other half near; as long as most were not, that does not show.
+    """
+    if background.num_types == 1:
+        return MIN_YARDSTICK
+    return float(max(MIN_YARDSTICK, np.quantile(background.distances().min(axis=1), 0.75)))
 
 
 def _islands(found: _Found) -> list[Population]:
