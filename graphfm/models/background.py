@@ -223,22 +223,26 @@ class Background:
         of_cell = base[batches]
         change = _log_fold(pooled - counts, expected - depth[:, None] * of_cell, dispersion)
         odds[rows] = ((counts * change - depth[:, None] * of_cell * np.expm1(change)) / dispersion).sum(axis=1)
+        better = np.zeros(len(self))
         for explanations in (slice(self.num_types), slice(self.num_types, None)):
-            self._deduct(odds, every[explanations], base, dispersion)
+            asked = np.flatnonzero(odds - better > IN_QUESTION)
+            better[asked] = np.maximum(better[asked], self._gain(asked, every[explanations], base, dispersion))
+        odds -= better
         odds += np.log(len(rows) / len(self))
         most = np.einsum("tbg,b->tg", rates, depths).max(axis=0)
         excess = (pooled - most) / np.sqrt(dispersion * (most + PRIOR_COUNTS))
         return Population(members, odds, excess, np.log2((pooled + PRIOR_COUNTS) / (most + PRIOR_COUNTS)))
 
-    def _deduct(self, odds: np.ndarray, every: np.ndarray, base: np.ndarray, dispersion: np.ndarray) -> None:
-        """Take off what the best of the explanations has over `base`, of cells that are still in question."""
-        asked = np.flatnonzero(odds > IN_QUESTION)
-        for batch in np.unique(self.batches[asked]) if len(every) else ():
-            cells = asked[self.batches[asked] == batch]
+    def _gain(self, cells: np.ndarray, every: np.ndarray, base: np.ndarray, dispersion: np.ndarray) -> np.ndarray:
+        """What the best of these explanations has over `base`, for each of the cells."""
+        gain = np.zeros(len(cells))
+        for batch in np.unique(self.batches[cells]) if len(every) else ():
+            here = self.batches[cells] == batch
+            rows = cells[here]
             logs = np.log(every[:, batch] / base[batch]) / dispersion
             sums = ((every[:, batch] - base[batch]) / dispersion).sum(axis=1)
-            better = self.counts[cells] @ logs.T - self.depth[cells, None] * sums
-            odds[cells] -= np.maximum(better.max(axis=1), 0.0)
+            gain[here] = (self.counts[rows] @ logs.T - self.depth[rows, None] * sums).max(axis=1)
+        return gain
 
     def settle(self, cells: np.ndarray, *, min_cells: int, max_cells: float, rounds: int = 6) -> Population | None:
         """Let a group of cells take in all that its profile explains best, and let go of the others, until it rests.

@@ -1,0 +1,118 @@
+"""The model of abundant types against loops that follow its formulas."""
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+
+from graphfm.models import background as module
+from graphfm.models.background import Background
+
+
+@pytest.fixture(scope="module")
+def data():
+    """Three types, two batches of other efficiency for some genes, and eight cells with a programme of their own."""
+    rng = np.random.default_rng(0)
+    n, genes = 240, 60
+    types, batches, depth = rng.integers(0, 3, n), rng.integers(0, 2, n), rng.uniform(0.5, 2, n)
+    rates = rng.gamma(1.0, 2.0, (3, genes))[types] * np.where(batches[:, None] == 1, rng.uniform(0.7, 1.4, genes), 1.0)
+    rare = np.zeros(n, dtype=bool)
+    rare[rng.choice(n, 8, replace=False)] = True
+    rates[np.ix_(rare, np.arange(6))] += 30
+    return rng.poisson(rates * depth[:, None]).astype(float), types, batches, rare
+
+
+def slow_odds(x, types, batches, members):
+    """Log odds cell by cell, gene by gene, as the docstrings say."""
+    n, genes = x.shape
+    s = x.sum(1) / np.median(x.sum(1))
+    rest = ~members
+    overall = x[rest].sum(0) / s[rest].sum() + 1e-12
+    rate = np.zeros((3, 2, genes))
+    for t in range(3):
+        of = rest & (types == t)
+        whole = (x[of].sum(0) + 5 * overall) / (s[of].sum() + 5)
+        for b in range(2):
+            here = of & (batches == b)
+            rate[t, b] = (x[here].sum(0) + 5 * whole) / (s[here].sum() + 5)
+    chi = np.zeros(genes)
+    for c in np.flatnonzero(rest):
+        mean = s[c] * rate[types[c], batches[c]]
+        chi += (x[c] - mean) ** 2 / mean
+    phi = np.maximum(chi / rest.sum(), 1)
+    content = [s[types == t].mean() for t in range(3)]
+    every = [rate[t] for t in range(3)]
+    for a, b in ((0, 1), (0, 2), (1, 2)):
+        w = content[a] / (content[a] + content[b])
+        every.append(w * rate[a] + (1 - w) * rate[b])
+    like = lambda c, r: ((x[c] * np.log(r) - s[c] * r) / phi).sum()  # noqa: E731
+    rows = np.flatnonzero(members)
+    base = every[int(np.argmax([sum(like(c, e[batches[c]]) for c in rows) for e in every]))]
+    odds = np.zeros(n)
+    for c in range(n):
+        others = [r for r in rows if r != c]
+        pooled = x[others].sum(0)
+        expected = sum(s[r] * base[batches[r]] for r in others)
+        own = base[batches[c]] * (pooled + 2 * phi) / (expected + 2 * phi)
+        odds[c] = like(c, own) - max(like(c, e[batches[c]]) for e in every) + np.log(len(rows) / n)
+    return odds
+
+
+def test_odds_equal_a_loop(data):
+    x, types, batches, rare = data
+    found = Background(sp.csr_matrix(x), types, batches).judge(rare)
+    expected = slow_odds(x, types, batches, rare)
+    clear = expected > module.IN_QUESTION + 5
+    assert clear.sum() >= rare.sum()
+    np.testing.assert_allclose(found.odds[clear], expected[clear], atol=1e-6)
+    # what is out of the question has not been compared with everything
+    assert (found.odds[~clear] >= expected[~clear] - 1e-6).all() and (found.odds[~clear] < 0).all()
+    assert set(np.argsort(-found.excess)[:6]) == set(range(6)) and found.num_markers >= 5
+
+
+def test_a_part_of_a_population_grows_into_it(data):
+    x, types, batches, rare = data
+    background = Background(sp.csr_matrix(x), types, batches)
+    start = np.concatenate([np.flatnonzero(rare)[:4], np.flatnonzero(~rare)[:1]])
+    found = background.settle(start, min_cells=5, max_cells=20)
+    assert found is not None and (found.members == rare).all() and found.separation == 1
+    assert background.settle(start, min_cells=9, max_cells=20) is None
+    assert background.settle(start, min_cells=2, max_cells=4) is None
+    assert np.median(background.agreement(np.flatnonzero(rare))) > 20
+    assert np.median(background.agreement(np.flatnonzero(~rare)[:8])) < 0
+
+
+def test_neither_order_of_cells_nor_of_genes_nor_names_of_types_matter(data):
+    x, types, batches, rare = data
+    rng = np.random.default_rng(1)
+    plain = Background(sp.csr_matrix(x), types, batches)
+    for _ in range(5):
+        cells, genes, names = rng.permutation(len(x)), rng.permutation(x.shape[1]), rng.permutation(3)
+        other = Background(sp.csr_matrix(x[cells][:, genes]), names[types[cells]], 1 - batches[cells])
+        a, b = plain.judge(rare), other.judge(rare[cells])
+        np.testing.assert_allclose(b.odds, a.odds[cells], atol=1e-8)
+        np.testing.assert_allclose(b.excess, a.excess[genes], atol=1e-8)
+        np.testing.assert_allclose(other.distances()[np.ix_(names, names)], plain.distances(), atol=1e-8)
+
+
+def test_a_part_is_what_it_would_be_alone(data):
+    x, types, batches, rare = data
+    rows = np.random.default_rng(2).permutation(len(x))[:200]
+    whole = Background(sp.csr_matrix(x), types, batches)
+    part, alone = whole.subset(rows), Background(sp.csr_matrix(x[rows]), types[rows], batches[rows])
+    alone.depth *= np.median(x[rows].sum(1)) / np.median(x.sum(1))
+    alone._set(alone.counts, alone.depth, alone.types, alone.batches)
+    np.testing.assert_allclose(part.judge(rare[rows]).odds, alone.judge(rare[rows]).odds, atol=1e-8)
+
+
+def test_one_factor_on_all_values_changes_little(data):
+    """Normalised values are counts times something; the dispersion takes that up."""
+    x, types, batches, rare = data
+    plain = Background(sp.csr_matrix(x), types, batches).judge(rare)
+    scaled = Background(sp.csr_matrix(30 * x), types, batches).judge(rare)
+    assert (plain.odds > 0).tobytes() == (scaled.odds > 0).tobytes()
+
+
+def test_dispersed_genes_are_kept(data):
+    x, types, batches, _ = data
+    background = Background(sp.csr_matrix(x), types, batches, num_genes=10)
+    assert background.counts.shape == (len(x), 10) and set(range(6)) <= set(background.genes)

@@ -1,0 +1,139 @@
+"""`tl.find_rare` from counts to calls: what is rare is found, what only looks like it is not."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.sparse as sp
+from anndata import AnnData
+
+import graphfm
+from graphfm import tl
+from graphfm.datasets import toy
+from graphfm.metrics.rare import population_scores
+
+
+@pytest.fixture(scope="module")
+def found():
+    adata = toy(1500, 300, num_tfs=30, rare_fraction=0.01, seed=0)
+    tl.find_rare(adata, batch_key="batch")
+    return adata
+
+
+def test_what_is_planted_is_found(found):
+    table, truth = found.uns["rare"], found.obs["is_rare"].to_numpy()
+    scores = population_scores(truth, found.obs["rare_population"].astype(object))
+    assert scores["pooled_f1"] > 0.9 and scores["num_populations"] == 1
+    row = table.iloc[0]
+    assert row["population"] == "rare 1" and row["size"] == (found.obs["rare_population"] == "rare 1").sum()
+    assert row["fdr"] == 0 and row["stability"] > 0.7 and row["separation"] > 0.8 and row["batches"] == 2
+    assert row["nearest"] in found.obs["rare_background"].cat.categories
+    # a marker is expressed more in the population than in any abundant type
+    logged = graphfm.io.expression(found)
+    for gene in row["markers"].split(", "):
+        values = pd.Series(logged[:, [found.var_names.get_loc(gene)]].toarray().ravel(), index=found.obs_names)
+        others = values[~truth].groupby(found.obs["rare_background"][~truth], observed=True).mean()
+        assert values[truth].mean() > others.max()
+    assert found.obs["rare_score"].min() >= 0
+    assert found.obs["rare_score"][truth].median() > found.obs["rare_score"][~truth].quantile(0.99)
+    assert found.uns["rare_params"]["largest"] == 75 + int(2 * 75**0.5) and "X_graphfm" not in found.obsm
+
+
+def test_nothing_is_called_where_nothing_is_rare():
+    adata = toy(1500, 300, num_tfs=30, rare_fraction=0.0, seed=0)
+    tl.find_rare(adata, batch_key="batch", n_shuffles=0)
+    assert adata.obs["rare_population"].isna().all() and adata.uns["rare"].empty
+    assert list(adata.uns["rare"]) == list(graphfm.tl.rare.COLUMNS)
+
+
+def test_the_same_seed_gives_the_same(found):
+    again = toy(1500, 300, num_tfs=30, rare_fraction=0.01, seed=0)
+    changed = tl.find_rare(again, batch_key="batch", key_added="r", copy=True)
+    assert list(again.obs) == [c for c in found.obs if not c.startswith("rare_")]
+    pd.testing.assert_frame_equal(changed.uns["r"], found.uns["rare"])
+    np.testing.assert_array_equal(changed.obs["r_score"], found.obs["rare_score"])
+
+
+def test_doublets_are_not_rare():
+    adata = toy(1500, 300, num_tfs=30, rare_fraction=0.0, seed=1)
+    counts, kinds = sp.csr_matrix(adata.X), adata.obs["cell_type"].astype(str).to_numpy()
+    rng, (a, b) = np.random.default_rng(0), np.unique(kinds)[:2]
+    both = counts[rng.choice(np.flatnonzero(kinds == a), 30)] + counts[rng.choice(np.flatnonzero(kinds == b), 30)]
+    mixed = AnnData(sp.vstack([counts, both]).tocsr(), var=adata.var[[]])
+    tl.find_rare(mixed, n_shuffles=0)
+    called = mixed.obs["rare_population"].notna().to_numpy()
+    assert called[-30:].mean() < 0.1
+
+
+def test_what_a_batch_shifts_is_not_rare():
+    """A small batch of one type, with a third of the genes at other rates: an island, unless the batch is known."""
+    adata = toy(1500, 300, num_tfs=30, num_batches=1, rare_fraction=0.0, seed=2)
+    counts, rng = sp.csr_matrix(adata.X).toarray(), np.random.default_rng(0)
+    kinds = adata.obs["cell_type"].astype(str).to_numpy()
+    shifted = rng.choice(np.flatnonzero(kinds == np.unique(kinds)[0]), 45, replace=False)
+    genes = rng.choice(300, 100, replace=False)
+    counts[np.ix_(shifted, genes)] += rng.poisson(3, (45, 100))
+    made = AnnData(sp.csr_matrix(counts.astype(np.float32)), var=adata.var[[]])
+    made.obs["batch"] = np.where(np.isin(np.arange(1500), shifted), "late", "early")
+    blind = tl.find_rare(made, n_shuffles=0, copy=True)
+    assert blind.obs["rare_population"].notna().to_numpy()[shifted].mean() > 0.8
+    tl.find_rare(made, batch_key="batch", n_shuffles=0)
+    assert made.obs["rare_population"].isna().all()
+
+
+def test_logarithms_normalised_values_and_unknown_genes(found):
+    truth = found.obs["is_rare"].to_numpy()
+    made = AnnData(graphfm.io.expression(found), var=pd.DataFrame(index=[f"g{i}" for i in range(found.n_vars)]))
+    made.layers["linear"] = sp.csr_matrix(made.X).expm1()
+    for given in ({"kind": "log1p"}, {"kind": "normalized", "layer": "linear"}):
+        tl.find_rare(made, n_shuffles=0, n_resamples=3, **given)
+        assert population_scores(truth, made.obs["rare_population"].astype(object))["f1"] > 0.9
+
+
+def test_a_representation_of_ones_own(found):
+    adata = found.copy()
+    graphfm.pp.knn_graph(adata)
+    tl.find_rare(adata, use_rep="X_pca", n_shuffles=0, n_resamples=0)
+    assert adata.uns["rare_params"]["use_rep"] == "X_pca" and adata.uns["rare"]["stability"].isna().all()
+    truth = adata.obs["is_rare"].to_numpy()
+    assert population_scores(truth, adata.obs["rare_population"].astype(object))["f1"] > 0.9
+
+
+def test_results_survive_a_file(found, tmp_path):
+    graphfm.io.write(found, tmp_path / "a.h5ad")
+    back = graphfm.io.read(tmp_path / "a.h5ad")
+    assert back.uns["rare"]["markers"].tolist() == found.uns["rare"]["markers"].tolist()
+    assert back.obs["rare_population"].equals(found.obs["rare_population"])
+
+
+@pytest.mark.parametrize(
+    "given, error, text",
+    [
+        ({"batch_key": "sample"}, KeyError, "batch_key='sample'"),
+        ({"use_rep": "X_umap"}, KeyError, "X_umap"),
+        ({"layer": "raw"}, KeyError, "raw"),
+        ({"max_fraction": 0.5}, ValueError, "max_fraction=0.5"),
+        ({"min_cells": 2}, ValueError, "min_cells=2"),
+        ({"n_shuffles": -1}, ValueError, "n_shuffles=-1"),
+        ({"organism": "yeti"}, ValueError, "yeti"),
+        ({"device": "abacus"}, ValueError, "abacus"),
+    ],
+)
+def test_bad_arguments_are_named(found, given, error, text):
+    adata = found[:200].copy()
+    before = list(adata.obs)
+    with pytest.raises(error, match=text):
+        tl.find_rare(adata, **given)
+    assert list(adata.obs) == before
+
+
+def test_too_few_cells_and_cells_of_one_kind():
+    adata = toy(300, 100, num_tfs=10)
+    with pytest.raises(ValueError, match="40 cells"):
+        tl.find_rare(adata[:40].copy())
+    one = adata[adata.obs["cell_type"] == adata.obs["cell_type"].iloc[0]].copy()
+    if one.n_obs >= 50:
+        tl.find_rare(one, n_shuffles=0)
+        assert one.obs["rare_population"].isna().all()
+    same = AnnData(sp.csr_matrix(np.ones((100, 20), dtype=np.float32)))
+    with pytest.raises(ValueError, match="vary|variable|varies"):
+        tl.find_rare(same)
