@@ -14,7 +14,7 @@ from graphfm.metrics.rare import population_scores
 
 @pytest.fixture(scope="module")
 def found():
-    adata = toy(1500, 300, num_tfs=30, rare_fraction=0.01, seed=0)
+    adata = toy(1500, 500, num_tfs=40, rare_fraction=0.01, seed=0)
     tl.find_rare(adata, batch_key="batch")
     return adata
 
@@ -39,14 +39,14 @@ def test_what_is_planted_is_found(found):
 
 
 def test_nothing_is_called_where_nothing_is_rare():
-    adata = toy(1500, 300, num_tfs=30, rare_fraction=0.0, seed=0)
+    adata = toy(1500, 500, num_tfs=40, rare_fraction=0.0, seed=0)
     tl.find_rare(adata, batch_key="batch", n_shuffles=0)
     assert adata.obs["rare_population"].isna().all() and adata.uns["rare"].empty
     assert list(adata.uns["rare"]) == list(graphfm.tl.rare.COLUMNS)
 
 
 def test_the_same_seed_gives_the_same(found):
-    again = toy(1500, 300, num_tfs=30, rare_fraction=0.01, seed=0)
+    again = toy(1500, 500, num_tfs=40, rare_fraction=0.01, seed=0)
     changed = tl.find_rare(again, batch_key="batch", key_added="r", copy=True)
     assert list(again.obs) == [c for c in found.obs if not c.startswith("rare_")]
     pd.testing.assert_frame_equal(changed.uns["r"], found.uns["rare"])
@@ -54,7 +54,7 @@ def test_the_same_seed_gives_the_same(found):
 
 
 def test_doublets_are_not_rare():
-    adata = toy(1500, 300, num_tfs=30, rare_fraction=0.0, seed=1)
+    adata = toy(1500, 500, num_tfs=40, rare_fraction=0.0, seed=1)
     counts, kinds = sp.csr_matrix(adata.X), adata.obs["cell_type"].astype(str).to_numpy()
     rng, (a, b) = np.random.default_rng(0), np.unique(kinds)[:2]
     both = counts[rng.choice(np.flatnonzero(kinds == a), 30)] + counts[rng.choice(np.flatnonzero(kinds == b), 30)]
@@ -66,12 +66,12 @@ def test_doublets_are_not_rare():
 
 def test_what_a_batch_shifts_is_not_rare():
     """A small batch of one type, with a third of the genes at other rates: an island, unless the batch is known."""
-    adata = toy(1500, 300, num_tfs=30, num_batches=1, rare_fraction=0.0, seed=2)
+    adata = toy(1500, 500, num_tfs=40, num_batches=1, rare_fraction=0.0, seed=2)
     counts, rng = sp.csr_matrix(adata.X).toarray(), np.random.default_rng(0)
     kinds = adata.obs["cell_type"].astype(str).to_numpy()
     shifted = rng.choice(np.flatnonzero(kinds == np.unique(kinds)[0]), 45, replace=False)
-    genes = rng.choice(300, 100, replace=False)
-    counts[np.ix_(shifted, genes)] += rng.poisson(3, (45, 100))
+    genes = rng.choice(500, 150, replace=False)
+    counts[np.ix_(shifted, genes)] += rng.poisson(3, (45, 150))
     made = AnnData(sp.csr_matrix(counts.astype(np.float32)), var=adata.var[[]])
     made.obs["batch"] = np.where(np.isin(np.arange(1500), shifted), "late", "early")
     blind = tl.find_rare(made, n_shuffles=0, copy=True)

@@ -275,7 +275,7 @@ class _Search:
         for _, cells in tqdm(tested, desc="small groups", disable=len(score) < 20_000):
             odds = background.agreement(cells)
             score[cells] = np.maximum(score[cells], UNSETTLED * odds)
-            if np.median(odds) > MIN_DISTINCTNESS / 2 * yardstick:
+            if np.median(odds) > MIN_DISTINCTNESS / 4 * yardstick:
                 vouched.append((np.median(odds), cells))
         vouched.sort(key=lambda group: -group[0])
         return [cells for _, cells in vouched[:SETTLED_GROUPS]]

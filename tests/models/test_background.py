@@ -73,10 +73,10 @@ def test_a_part_of_a_population_grows_into_it(data):
     x, types, batches, rare = data
     background = Background(sp.csr_matrix(x), types, batches)
     start = np.concatenate([np.flatnonzero(rare)[:4], np.flatnonzero(~rare)[:1]])
-    found = background.settle(start, min_cells=5, max_cells=20)
+    found = background.settle(start, min_cells=5, max_cells=20.0)
     assert found is not None and (found.members == rare).all() and found.separation == 1
-    assert background.settle(start, min_cells=9, max_cells=20) is None
-    assert background.settle(start, min_cells=2, max_cells=4) is None
+    assert background.settle(start, min_cells=9, max_cells=20.0) is None
+    assert background.settle(start, min_cells=2, max_cells=4.0) is None
     assert np.median(background.agreement(np.flatnonzero(rare))) > 20
     assert np.median(background.agreement(np.flatnonzero(~rare)[:8])) < 0
 
