@@ -5,14 +5,17 @@ import os
 import sys
 import warnings
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Kind = Literal["counts", "normalized", "log1p"]
 Organism = Literal["auto", "human", "mouse", "other"]
 # names instead of types in the help
-Layer = Annotated[str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint="")]
+Name = Annotated[str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint="")]
 Column = Annotated[str | None, tyro.conf.arg(metavar="COLUMN", help_behavior_hint="")]
 File = Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")]
 Weights = File
@@ -43,7 +46,7 @@ def pretrain(
     seed: int = 0,
     lr: float = 3e-3,
     start_from: Annotated[Literal["new", "shipped"] | Path, tyro.conf.arg(metavar="{new,shipped,FILE}")] = "new",
-    layer: Layer = None,
+    layer: Name = None,
     organism: Organism = "auto",
     library_key: Column = None,
     checkpoint_every: int = 100,
@@ -115,7 +118,7 @@ def embed(
         tuple[Literal["knn", "spatial"], ...], tyro.conf.arg(metavar="knn|spatial...", help_behavior_hint="")
     ] = (),
     key_added: str = "X_graphfm",
-    layer: Layer = None,
+    layer: Name = None,
     kind: Kind = "counts",
     organism: Organism = "auto",
     library_key: Column = None,
@@ -181,7 +184,7 @@ def grn(
     known: File = None,
     zero_shot: tyro.conf.FlagCreatePairsOff[bool] = False,
     max_edges: int = 1_000_000,
-    layer: Layer = None,
+    layer: Name = None,
     kind: Kind = "counts",
     seed: int = 0,
     device: str = "cpu",
@@ -216,8 +219,7 @@ def grn(
     chosen = [mode for mode, given in modes.items() if given] or ["unsupervised"]
     if len(chosen) > 1:
         raise ValueError("--prior, --known and --zero-shot exclude each other. Choose one.")
-    if table and not table.parent.is_dir():
-        raise OSError(f"--table: {table.parent} is no folder. Choose or create another one.")
+    _check_table(table)
     for file in filter(None, (tfs, prior, known)):
         check_exists(file)
     given = {
@@ -239,10 +241,78 @@ def grn(
     )
     io.annotate(data, adata, out)
     edges = adata.uns["grn"]
-    if table:
-        with io.files.replacing(table) as partial:
-            edges.to_csv(partial, index=False)
+    _write_table(edges, table)
     print(f"uns['grn'] {len(edges):,} edges, {edges['tf'].nunique():,} transcription factors in {out}")
+
+
+def rare(
+    data: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="IN")],
+    out: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")],
+    *,
+    table: File = None,
+    batch_key: Name = None,
+    max_fraction: float = 0.05,
+    organism: Organism = "auto",
+    layer: Name = None,
+    kind: Kind = "counts",
+    shuffles: int = 1,
+    seed: int = 0,
+    device: str = "cpu",
+) -> None:
+    """Find small populations of cells that no abundant type explains.
+
+    Writes a copy of your file with obs["rare_population"] and a table in uns.
+
+    Args:
+        data: Your .h5ad or .zarr file.
+        out: The .h5ad or .zarr file to write; not the same one.
+        table: A .csv file to write the populations to as well.
+        batch_key: Column of obs that names samples, donors or runs.
+        max_fraction: Largest share of the cells that is rare.
+        organism: Of the genes; "other" for genes that graphfm does not know.
+        layer: Name of the layer with the expression, if it is not in X.
+        kind: What that expression is: raw counts, normalized values, or log1p of them.
+        shuffles: Copies of the data in which nothing is rare, to estimate false discoveries.
+        seed: Of all that is drawn.
+        device: "cpu", or "cuda" for a GPU.
+    """
+    from graphfm import io, tl
+    from graphfm._checks import check_device
+
+    _check_out(data, out)
+    check_device(device)
+    _check_table(table)
+    adata = io.read(data, lazy=True)
+    tl.find_rare(
+        adata,
+        batch_key=batch_key,
+        max_fraction=max_fraction,
+        organism=organism,
+        layer=layer,
+        kind=kind,
+        n_shuffles=shuffles,
+        seed=seed,
+        device=device,
+    )
+    io.annotate(data, adata, out)
+    found = adata.uns["rare"]
+    _write_table(found, table)
+    for row in found.itertuples():
+        print(f"{row.population}: {row.size} cells ({100 * row.fraction:.2g} %), marked by {row.markers}")
+    print(f"obs['rare_population'] {len(found)} populations, {found['size'].sum():,} of {adata.n_obs:,} cells in {out}")
+
+
+def _check_table(table: Path | None) -> None:
+    if table and not table.parent.is_dir():
+        raise OSError(f"--table: {table.parent} is no folder. Choose or create another one.")
+
+
+def _write_table(rows: "pd.DataFrame", table: Path | None) -> None:
+    from graphfm.io.files import replacing
+
+    if table:
+        with replacing(table) as partial:
+            rows.to_csv(partial, index=False)
 
 
 def _check_out(data: Path, out: Path) -> None:
@@ -283,7 +353,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO if _speaks() else logging.WARNING, format="%(message)s", stream=sys.stderr)
     for noisy in ("anndata", "scanpy", "squidpy", "fsspec", "matplotlib"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
-    commands = {"demo": demo, "pretrain": pretrain, "embed": embed, "grn": grn, "info": info}
+    commands = {"demo": demo, "pretrain": pretrain, "embed": embed, "grn": grn, "rare": rare, "info": info}
     try:
         tyro.extras.subcommand_cli_from_dict(
             commands, prog="graphfm", description="A graph foundation model for single-cell and spatial omics."

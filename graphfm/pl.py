@@ -222,3 +222,37 @@ def grn(ax: Axes, adata: AnnData, tf: str | None = None, *, key: str | None = No
     ax.set_axis_off()
     ax.margins(0.15)
     return ax
+
+
+def rare(ax: Axes, adata: AnnData, *, key: str = "rare") -> Axes:
+    """Rare populations: how distinct each is, how many cells it has, and what marks it.
+
+    Parameters
+    ----------
+    ax
+        To draw on.
+    adata
+        With the results of `graphfm.tl.find_rare`.
+    key
+        Their ``key_added``.
+
+    Raises
+    ------
+    KeyError
+        No such results.
+    """
+    if key not in adata.uns or "distinctness" not in adata.uns[key]:
+        raise KeyError(f"adata.uns has no {key!r} (found: {sorted(adata.uns)}). Run graphfm.tl.find_rare(adata).")
+    table = adata.uns[key][::-1]
+    ax.barh(range(len(table)), table["distinctness"], color=PALETTE[4], height=0.6)
+    for place, row in enumerate(table.itertuples()):
+        told = f" {row.size} cells ({100 * row.fraction:.2g} %): {row.markers}"
+        ax.text(0.02, place, told, va="center", fontsize="small")
+    ax.set_yticks(range(len(table)), table["population"])
+    ax.set(xlabel="distance from abundant types (1: as theirs from each other)", title="Rare populations")
+    ax.set_xlim(0, max(1.0, 1.05 * float(table["distinctness"].max()) if len(table) else 1.0))
+    if not len(table):
+        ax.text(0.5, 0.5, "none found", ha="center", transform=ax.transAxes)
+    for side in ("top", "right"):
+        ax.spines[side].set_visible(False)
+    return ax

@@ -63,7 +63,7 @@ def finish(*arguments, **options) -> str:
 # help
 
 
-@pytest.mark.parametrize("command", [(), ("demo",), ("pretrain",), ("embed",), ("grn",), ("info",)])
+@pytest.mark.parametrize("command", [(), ("demo",), ("pretrain",), ("embed",), ("grn",), ("rare",), ("info",)])
 def test_help_is_readable(command, run):
     code, text, error = run(*command, "--help")
     assert code == 0 and not error
@@ -72,11 +72,11 @@ def test_help_is_readable(command, run):
         assert noise not in text, noise
     assert max(map(len, text.splitlines())) <= 80
     if command == ():
-        assert all(name in text for name in ("demo", "pretrain", "embed", "grn", "info"))
+        assert all(name in text for name in ("demo", "pretrain", "embed", "grn", "rare", "info"))
 
 
 def test_every_option_is_explained(run):
-    for command in ("demo", "pretrain", "embed", "grn"):
+    for command in ("demo", "pretrain", "embed", "grn", "rare"):
         text = run(command, "--help")[1]
         text = re.sub(r"[\s│|+]+|[-─]{3,}", " ", text)
         options = re.findall(r" (--[a-z][a-z-]+)", text)
@@ -348,3 +348,22 @@ def test_grn_with_known_edges_and_errors(run, tmp_path):
     for options, message in wrong.items():
         code, _, _ = run("grn", tmp_path / "a.h5ad", tmp_path / "c.h5ad", *options)
         assert message in str(code) and not (tmp_path / "c.h5ad").exists()
+
+
+# rare
+
+
+def test_rare_equals_python(run, tmp_path):
+    adata = graphfm.datasets.toy(600, 300, num_tfs=40, rare_fraction=0.02)
+    adata.write_h5ad(tmp_path / "a.h5ad")
+    given = ["--batch-key", "batch", "--shuffles", "0", "--table", tmp_path / "t.csv"]
+    code, text, error = run("rare", tmp_path / "a.h5ad", tmp_path / "b.h5ad", *given)
+    assert code == 0, error
+    tl.find_rare(adata, batch_key="batch", n_shuffles=0)
+    written, table = io.read(tmp_path / "b.h5ad"), pd.read_csv(tmp_path / "t.csv")
+    assert written.obs["rare_population"].equals(adata.obs["rare_population"])
+    assert table["size"].tolist() == adata.uns["rare"]["size"].tolist() and f"{len(table)} populations" in text
+    code, _, _ = run("rare", tmp_path / "a.h5ad", tmp_path / "c.h5ad", "--batch-key", "nothing")
+    assert "batch_key='nothing'" in code and not (tmp_path / "c.h5ad").exists()
+    code, _, _ = run("rare", tmp_path / "a.h5ad", tmp_path / "c.h5ad", "--table", tmp_path / "no" / "t.csv")
+    assert "--table" in code

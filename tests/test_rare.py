@@ -106,7 +106,7 @@ def test_results_survive_a_file(found, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "given, error, text",
+    ("given", "error", "text"),
     [
         ({"batch_key": "sample"}, KeyError, "batch_key='sample'"),
         ({"use_rep": "X_umap"}, KeyError, "X_umap"),
@@ -135,5 +135,5 @@ def test_too_few_cells_and_cells_of_one_kind():
         tl.find_rare(one, n_shuffles=0)
         assert one.obs["rare_population"].isna().all()
     same = AnnData(sp.csr_matrix(np.ones((100, 20), dtype=np.float32)))
-    with pytest.raises(ValueError, match="vary|variable|varies"):
+    with pytest.raises(ValueError, match="var"):
         tl.find_rare(same)

@@ -50,7 +50,7 @@ def test_types_are_abundant_and_whole(points):
 
 
 def test_neighbors_come_from_every_batch():
-    """A type that a batch has shifted is one type all the same."""
+    """As many as from one's own, however far a batch has shifted its cells."""
     rng = np.random.default_rng(0)
     labels, batches = np.repeat([0, 1], 100), np.tile([0, 1], 100)
     points = rng.normal(size=(200, 5)) * 0.3
@@ -58,12 +58,10 @@ def test_neighbors_come_from_every_batch():
     points[:, 1] += 1.2 * batches
     graph = module.balanced_graph(points, batches, 10, 0)
     assert (graph != graph.T).nnz == 0 and graph.diagonal().sum() == 0
-    across = graph[batches == 0][:, batches == 1].sum(axis=1)
-    assert across.min() >= 3
-    types = module.abundant_types(graph, 50.0, 0)
-    for kind in np.unique(types):
-        assert len(np.unique(labels[types == kind])) == 1
-        assert 0.2 < batches[types == kind].mean() < 0.8
+    across = np.asarray(graph[batches == 0][:, batches == 1].sum(axis=1)).ravel()
+    assert across.min() >= 5 and 0.3 < across.sum() / graph[batches == 0].sum() < 0.7
+    plain = module.balanced_graph(points, 0 * batches, 10, 0)
+    assert plain[batches == 0][:, batches == 1].sum() < 0.1 * plain[batches == 0].sum()
 
 
 def test_residuals_equal_a_dense_standardisation():

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from graphfm.metrics.rare import rare_scores
+from graphfm.metrics.rare import population_scores, rare_scores
 
 
 @settings(max_examples=50, deadline=None)
@@ -43,3 +43,31 @@ def test_bad_inputs():
         rare_scores(truth, called=np.array([0.2, 0.5, 0.1]))
     with pytest.raises(ValueError, match="shape"):
         rare_scores(truth, score=np.zeros(2))
+
+
+def test_populations_are_matched_and_pooled():
+    truth = np.array([1, 1, 1, 0, 0, 0, 0, 0], dtype=bool)
+    names = ["a", "a", None, "b", "b", None, np.nan, "a"]
+    got = population_scores(truth, names)
+    assert got["num_populations"] == 2 and got["num_called"] == 5 and got["prevalence"] == 3 / 8
+    assert got["f1"] == pytest.approx(4 / 6) and got["precision"] == pytest.approx(2 / 3)
+    assert got["pooled_f1"] == pytest.approx(4 / 8) and got["pooled_precision"] == pytest.approx(2 / 5)
+    assert "false_discovery" not in got
+    order = np.random.default_rng(0).permutation(8)
+    assert population_scores(truth[order], [names[i] for i in order]) == pytest.approx(got)
+    nothing = population_scores(truth, [None] * 8)
+    assert nothing["f1"] == nothing["pooled_f1"] == nothing["num_populations"] == 0
+    one = population_scores(truth, np.where(truth, "x", None))
+    calls = rare_scores(truth, called=truth)
+    assert {name: one[name] for name in ("f1", "precision", "recall")} == {
+        n: calls[n] for n in ("f1", "precision", "recall")
+    }
+
+
+def test_where_nothing_is_rare_every_call_is_false():
+    truth = np.zeros(4, dtype=bool)
+    assert population_scores(truth, [None] * 4)["false_discovery"] == 0
+    got = population_scores(truth, ["a", None, None, None])
+    assert got["false_discovery"] == 1 and "f1" not in got
+    with pytest.raises(ValueError, match="length 3"):
+        population_scores(truth, [None] * 3)
