@@ -37,6 +37,8 @@ TESTED_GROUPS, SETTLED_GROUPS = 3000, 300
 """Most candidates that are looked at, and most that may take in cells."""
 SAME, OVERLAP = 0.8, 0.3
 """Share of its cells in a population that has settled, above which a candidate is left out, or a population dropped."""
+TAKEN = 0.25
+"""Share of an abundant type that may be a rare population which was taken for the type."""
 UNSETTLED = 0.1
 """Weight, in the score, of what a group says of its cells before it has shown how separate it is."""
 COLUMNS = (
@@ -271,11 +273,13 @@ class _Search:
                 rows.tobytes(): (closure, rows) for closure, rows in small_groups(indices, **bounds, seed=self.seed)
             }
         tested = sorted(closed.values(), key=lambda group: -group[0])[:TESTED_GROUPS]
-        vouched = []
+        vouched, sizes = [], np.bincount(background.types)
         for _, cells in tqdm(tested, desc="small groups", disable=len(score) < 20_000):
             odds = background.agreement(cells)
+            # a group that makes up much of what was taken for a type cannot be told from it before it is taken out
+            much = (np.bincount(background.types[cells], minlength=len(sizes)) > TAKEN * sizes).any()
             score[cells] = np.maximum(score[cells], UNSETTLED * odds)
-            if np.median(odds) > MIN_DISTINCTNESS / 4 * yardstick:
+            if much or np.median(odds) > MIN_DISTINCTNESS / 4 * yardstick:
                 vouched.append((np.median(odds), cells))
         vouched.sort(key=lambda group: -group[0])
         return [cells for _, cells in vouched[:SETTLED_GROUPS]]
