@@ -12,6 +12,8 @@ RESOLUTIONS = (1.0, 3.0, 10.0, 30.0, 100.0)
 NUM_COMPONENTS = 50
 DEAL_CELLS = 100
 """Cells of like depth among which a gene's values are dealt."""
+LINKS = 200_000
+"""Links that are weighed at a time."""
 REFERENCE_CELLS = 5000
 """Cells of each batch that neighbours are looked for among, at most."""
 
@@ -85,11 +87,18 @@ def shared_neighbor_graph(indices: np.ndarray) -> sp.csr_matrix:
         ``[cells, k]``, neighbours, the cell itself left out.
     """
     near = knn_matrix(np.column_stack([np.arange(len(indices)), indices]))
-    common = (near @ near.T).multiply(near.maximum(near.T)).tocsr()
-    common.data = common.data / (2 * (indices.shape[1] + 1) - common.data)
-    common.setdiag(0)
-    common.eliminate_zeros()
-    return sp.csr_matrix(common)
+    links = sp.triu(near.maximum(near.T), k=1).tocoo()
+    common = np.concatenate(
+        [
+            np.asarray(
+                near[links.row[start : start + LINKS]].multiply(near[links.col[start : start + LINKS]]).sum(axis=1)
+            )
+            for start in range(0, len(links.row), LINKS)
+        ]
+    ).ravel()
+    weight = common / (2 * near.sum(axis=1).max() - common)
+    half = sp.csr_matrix((weight, (links.row, links.col)), shape=near.shape)
+    return sp.csr_matrix(half + half.T)
 
 
 def abundant_types(graph: sp.csr_matrix, min_cells: float, seed: int) -> np.ndarray:
