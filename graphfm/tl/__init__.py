@@ -4,7 +4,7 @@ from graphfm.tl.embedding import embed, layer_states
 from graphfm.tl.graphs import build_graphs
 from graphfm.tl.knowledge import pretrain_grn
 from graphfm.tl.networks import infer_grn
-from graphfm.tl.rare import find_rare
+from graphfm.tl.rare import find_rare, rare_limit
 from graphfm.tl.regulons import grn_to_networkx, regulon_activity
 from graphfm.tl.training import new_model, prepare, pretrain
 
@@ -19,5 +19,6 @@ __all__ = [
     "prepare",
     "pretrain",
     "pretrain_grn",
+    "rare_limit",
     "regulon_activity",
 ]

@@ -1,6 +1,7 @@
 """Rare populations: which cells, how sure, by what marked, and from which size on they can be seen."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -155,23 +156,17 @@ def find_rare(
     check_device(device)
     check_unique_genes(adata)
     adata = writable(adata, copy=copy)
-    batches = np.zeros(adata.n_obs, dtype=np.int64)
-    if batch_key is not None:
-        batches = np.unique(adata.obs[batch_key].astype(str), return_inverse=True)[1]
-    share = max_fraction * adata.n_obs
     search = _Search(
         _Embedding(model, organism, device),
         adata.var,
-        batches,
+        _batches(adata, batch_key),
         min_cells=min_cells,
-        max_cells=share + 2 * share**0.5,
+        max_fraction=max_fraction,
         seed=seed,
     )
     # counts, their logarithms and squares, residuals and what the graphs take
     with announced(f"looking for rare cells among {adata.n_obs:,}", 80 * stored_values(adata, layer=layer)):
-        counts, logged = (stack(list(part)) for part in zip(*io.row_chunks(adata, layer=layer, kind=kind), strict=True))
-        if kind == "log1p":
-            counts = counts.expm1()
+        counts, logged = _matrices(adata, layer, kind)
         found = search(counts, logged, None if use_rep is None else np.asarray(adata.obsm[use_rep]))
         called = _called(found, search, n_resamples)
         null: list[float] = []
@@ -189,10 +184,103 @@ def find_rare(
         "use_rep": use_rep or _keys.X_GRAPHFM,
         "layer": layer or "X",
         "kind": kind,
+        "organism": organism,
         "n_shuffles": n_shuffles,
         "seed": seed,
     }
     return adata if copy else None
+
+
+def rare_limit(
+    adata: AnnData,
+    *,
+    sizes: Sequence[int] = (5, 10, 20, 40),
+    n_draws: int = 1,
+    model: GraphFM | str | Path | None = None,
+    key: str = "rare",
+    device: str = "cpu",
+) -> None:
+    """From which size on a population as distinct as your abundant types would be found in your data.
+
+    Each abundant type in turn is taken out of the data, but for a few of its cells, and looked for. What is less
+    distinct than an abundant type has a higher limit. Takes a run of `find_rare` for each type, size and draw.
+
+    Parameters
+    ----------
+    adata
+        With the results of `find_rare`, whose settings are taken.
+    sizes
+        Numbers of cells that are left.
+    n_draws
+        Draws of these cells.
+    model
+        As for `find_rare`.
+    key
+        Its ``key_added``.
+    device
+        Where the model computes.
+
+    Returns
+    -------
+    None. Written:
+
+    - ``uns["rare_limit"]``: DataFrame: ``type`` (of ``obs["rare_background"]``), ``size``, ``fraction`` of the cells
+      then, ``draw``, ``f1`` of the population that matches best, 0 where none was an island;
+    - ``uns["rare_params"]["limit"]``: smallest size from which on at least 80 % of types and draws are found with an F1
+      of 0.5 or more; 0 if there is none.
+
+    Raises
+    ------
+    KeyError
+        `find_rare` was not run with that key.
+    ValueError
+        A size is below ``min_cells``.
+    """
+    params = adata.uns.get(f"{key}_params")
+    if params is None or f"{key}_background" not in adata.obs:
+        raise KeyError(f"adata.uns has no {key}_params (found: {sorted(adata.uns)}). Run graphfm.tl.find_rare(adata).")
+    if not len(sizes) or min(sizes) < params["min_cells"]:
+        raise ValueError(f"sizes={list(sizes)}: pass numbers of at least min_cells={params['min_cells']}.")
+    counts, logged = _matrices(adata, None if params["layer"] == "X" else params["layer"], params["kind"])
+    types = adata.obs[f"{key}_background"].astype(str).to_numpy()
+    batches = _batches(adata, params["batch_key"] or None)
+    own = None if params["use_rep"] == _keys.X_GRAPHFM else np.asarray(adata.obsm[params["use_rep"]])
+    rows = []
+    tasks = [(name, size, draw) for name in np.unique(types) for size in sizes for draw in range(n_draws)]
+    for name, size, draw in tqdm(tasks, desc="types left out"):
+        rng = np.random.default_rng((int(params["seed"]), draw, size))
+        left = rng.permutation(np.flatnonzero(types == name))[:size]
+        cells = np.sort(np.concatenate([np.flatnonzero(types != name), left]))
+        search = _Search(
+            _Embedding(model, str(params["organism"]), device),
+            adata.var,
+            np.unique(batches[cells], return_inverse=True)[1],
+            min_cells=int(params["min_cells"]),
+            max_fraction=float(params["max_fraction"]),
+            seed=int(params["seed"]),
+        )
+        found = search(counts[cells], logged[cells], None if own is None else own[cells])
+        truth = np.isin(cells, left)
+        matches = [2 * (p.members & truth).sum() / (p.size + len(left)) for p in _islands(found)]
+        rows.append((name, len(left), len(left) / len(cells), draw, float(max(matches, default=0.0))))
+    table = pd.DataFrame(rows, columns=["type", "size", "fraction", "draw", "f1"])
+    seen = (table["f1"] >= 0.5).groupby(table["size"]).mean() >= 0.8
+    unseen = seen.index[~seen]
+    good = [size for size in seen.index if len(unseen) == 0 or size > unseen.max()]
+    adata.uns[f"{key}_limit"] = table
+    adata.uns[f"{key}_params"]["limit"] = int(min(good, default=0))
+
+
+def _matrices(adata: AnnData, layer: str | None, kind: str) -> tuple[sp.csr_matrix, sp.csr_matrix]:
+    """Counts, or what is proportional to them, and log-normalised expression."""
+    counts, logged = (stack(list(part)) for part in zip(*io.row_chunks(adata, layer=layer, kind=kind), strict=True))
+    return counts.expm1() if kind == "log1p" else counts, logged
+
+
+def _batches(adata: AnnData, batch_key: str | None) -> np.ndarray:
+    if batch_key is None:
+        return np.zeros(adata.n_obs, dtype=np.int64)
+    return np.unique(adata.obs[batch_key].astype(str), return_inverse=True)[1]
 
 
 @dataclass(frozen=True)
@@ -239,8 +327,14 @@ class _Search:
     var: pd.DataFrame
     batches: np.ndarray
     min_cells: int
-    max_cells: float
+    max_fraction: float
     seed: int
+
+    @property
+    def max_cells(self) -> float:
+        """Largest size: two standard deviations of a draw above the largest share."""
+        share = self.max_fraction * len(self.batches)
+        return share + 2 * share**0.5
 
     def __call__(self, counts: sp.csr_matrix, logged: sp.csr_matrix, values: np.ndarray | None = None) -> _Found:
         n = counts.shape[0]
