@@ -25,13 +25,14 @@ def hetero_graph(
     adata: AnnData,
     *,
     relations: Sequence[str] | None = None,
+    peaks: AnnData | None = None,
     top_genes: int = 32,
     layer: str | None = None,
     kind: Kind = "counts",
     spatial_key: str = _keys.SPATIAL,
     regulatory_key: str = _keys.REGULATORY,
 ) -> HeteroData:
-    """Cells and genes as one heterogeneous graph for torch_geometric.
+    """Cells, genes and open chromatin as one heterogeneous graph for torch_geometric.
 
     =============== ============================= ====================================================================
     relation        edge type (source to target)  weight, features
@@ -44,6 +45,9 @@ def hetero_graph(
     ``coexpressed`` gene, coexpressed, gene       ``varp["regulatory_coexpression"]``, signed
     =============== ============================= ====================================================================
 
+    With `peaks` also ``peak, expressed_in, cell`` and ``cell, expresses, peak``, made as those of genes, and, where
+    ``peaks.var["gene"]`` names a gene, ``peak, regulates, gene``: messages go between peaks, cells and genes.
+
     Parameters
     ----------
     adata
@@ -51,8 +55,11 @@ def hetero_graph(
         SpatialData or MuData with one table).
     relations
         Names from the table; default: all that are there.
+    peaks
+        Counts of open chromatin in the same cells, in the same order: cells x peaks. They follow `relations`:
+        ``expressed_in``, ``expresses``, ``regulates``.
     top_genes
-        Genes a cell is connected to: those it expresses with the largest tf-idf, that is log-normalised expression
+        Genes, and peaks, a cell is connected to: those it expresses with the largest tf-idf, that is log-normalised expression
         times ``log(1 + n_obs / cells that express the gene)``.
     layer, kind
         Where the expression is, and what it is: see :func:`graphfm.io.expression`.
@@ -64,8 +71,8 @@ def hetero_graph(
     Returns
     -------
     HeteroData
-        Node types ``cell`` (``n_obs``) and ``gene`` (``n_vars``) in the order of ``adata``; per relation
-        ``edge_index``, ``edge_weight`` and, for cell-cell relations, ``edge_attr``. See
+        Node types ``cell`` (``n_obs``), ``gene`` (``n_vars``) and, with `peaks`, ``peak``, in their order; per
+        relation ``edge_index``, ``edge_weight`` and, for cell-cell relations, ``edge_attr``. See
         ``graphfm.data.from_hetero``.
 
     Raises
@@ -73,7 +80,7 @@ def hetero_graph(
     KeyError
         If a relation that was asked for has not been computed.
     ValueError
-        If a relation is unknown, or none is asked for.
+        If a relation is unknown, none is asked for, or `peaks` are of other cells.
     """
     adata = io.as_anndata(adata)
     if top_genes < 1:
@@ -92,7 +99,9 @@ def hetero_graph(
     if {"expressed_in", "expresses"} & set(asked):
         top = _top_genes(io.expression(adata, layer=layer, kind=kind), top_genes)
         # set as edges, not by a table: a housekeeping gene has as many neighbours as there are cells
-        _add_expression(data, top, asked)
+        _add_expression(data, top, asked, "gene")
+    if peaks is not None:
+        _add_peaks(data, adata, peaks, asked, top_genes)
     if spatial_key in adata.obsm:
         data["cell"].pos = torch.from_numpy(np.array(adata.obsm[spatial_key], dtype=np.float32))
     return data
@@ -138,13 +147,26 @@ def _top_genes(expression: sp.csr_matrix, count: int) -> sp.csr_matrix:
     return sp.csr_matrix((expression.data[kept], place), shape=expression.shape)
 
 
-def _add_expression(data: HeteroData, top: sp.csr_matrix, asked: Sequence[str]) -> None:
+def _add_peaks(data: HeteroData, adata: AnnData, peaks: AnnData, asked: Sequence[str], top_peaks: int) -> None:
+    """Peaks, with the cells that they are open in and the genes that they are named for."""
+    if not peaks.obs_names.equals(adata.obs_names):
+        raise ValueError("peaks.obs_names are not adata.obs_names. Pass the same cells in the same order.")
+    data["peak"].num_nodes = peaks.n_vars
+    _add_expression(data, _top_genes(io.expression(peaks), top_peaks), asked, "peak")
+    if "regulates" in asked and "gene" in peaks.var:
+        genes = adata.var_names.get_indexer(peaks.var["gene"].astype(str))
+        near = np.flatnonzero(genes >= 0)
+        data["peak", "regulates", "gene"].edge_index = torch.from_numpy(np.stack([near, genes[near]]).astype(np.int64))
+        data["peak", "regulates", "gene"].edge_weight = torch.ones(len(near))
+
+
+def _add_expression(data: HeteroData, top: sp.csr_matrix, asked: Sequence[str], feature: str) -> None:
     for name, matrix in (("expressed_in", top), ("expresses", top.T.tocsr())):
         if name not in asked:
             continue
         matrix.sort_indices()
         rows = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
-        edge_type = ("gene", name, "cell") if name == "expressed_in" else ("cell", name, "gene")
+        edge_type = (feature, name, "cell") if name == "expressed_in" else ("cell", name, feature)
         data[edge_type].edge_index = torch.from_numpy(
             np.stack([matrix.indices.astype(np.int64), rows.astype(np.int64)])
         )

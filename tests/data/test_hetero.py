@@ -1,5 +1,6 @@
 """The trunk on cells and genes together."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -32,6 +33,26 @@ def test_genes_reach_cells_and_cells_reach_genes(adata):
     assert cell_full.shape == (150, 64) and gene_full.shape == (80, 64)
     assert (cell_full - cell_alone).abs().max() > 1e-3
     assert (gene_full - gene_alone).abs().max() > 1e-3
+
+
+def test_peaks_reach_cells(adata):
+    """Open chromatin takes part in message passing: without it the states of cells are others."""
+    peaks = graphfm.datasets.toy(num_cells=150, num_genes=90, seed=5)
+    peaks.obs_names, peaks.var["gene"] = adata.obs_names, adata.var_names[np.arange(90) % 80]
+    model, cells = graphfm.tl.new_model("tiny"), cell_graph(adata, all_genes=True)
+    stems = [
+        model.stem_cells(cells),
+        model.stem_genes(cells),
+        torch.randn(90, 32, generator=torch.Generator().manual_seed(0)),
+    ]
+    graph, rows = hetero_neighborhood(graphfm.pp.hetero_graph(adata, peaks=peaks))
+    without = hetero_neighborhood(graphfm.pp.hetero_graph(adata))[0]
+    full, less = model(torch.cat(stems), graph).detach(), model(torch.cat(stems[:2]), without).detach()
+    assert list(rows) == ["cell", "gene", "peak"] and len(full) == 150 + 80 + 90
+    for kind in ("cell", "gene"):
+        assert (full[rows[kind]] - less[rows[kind]]).abs().max() > 1e-3
+    with pytest.raises(ValueError, match="same cells"):
+        graphfm.pp.hetero_graph(adata, peaks=peaks[::-1].copy())
 
 
 def test_cell_relations_alone_are_the_cell_graph(adata):
