@@ -32,11 +32,17 @@ LABELS = {
     "graphfm": "graphfm",
     "sccad": "scCAD",
     "leiden_1": "small Leiden clusters, resolution 1",
-    "leiden_4": "resolution 4",
+    "leiden_4": "the same, resolution 4",
     "fire": "FiRE",
     "giniclust3": "GiniClust3",
     "isolation_forest": "isolation forest",
     "local_outlier_factor": "local outlier factor",
+}
+SHORT = {
+    "leiden_1": "Leiden, 1",
+    "leiden_4": "Leiden, 4",
+    "isolation_forest": "isol. forest",
+    "local_outlier_factor": "LOF",
 }
 MARKERS = "os^Dv<>P"
 
@@ -51,7 +57,9 @@ def curves(ax: Axes, part: pd.DataFrame, title: str) -> None:
         style = {"lw": 2.5, "zorder": 3} if method == "graphfm" else {"lw": 1.2}
         ax.plot(mine.index, mine["f1"], marker=MARKERS[number], ms=5, color=pl.PALETTE[number], label=label, **style)
         if method == "graphfm":
-            ax.fill_between(mine.index, mine["low"], mine["high"], color=pl.PALETTE[number], alpha=0.2, lw=0)
+            ax.fill_between(
+                mine.index, mine["low"].clip(0, 1), mine["high"].clip(0, 1), color=pl.PALETTE[number], alpha=0.2, lw=0
+            )
     shares = [p for p in designs.PREVALENCES if p > 0]
     ax.set_xscale("log")
     ax.set_xticks(shares, [f"{100 * p:g}" for p in shares], fontsize="small")
@@ -71,9 +79,9 @@ def false_calls(ax: Axes, records: list[dict], summary: pd.DataFrame) -> None:
     place = np.arange(len(methods))
     ax.barh(place + 0.2, null, 0.38, color=pl.PALETTE[0], label="genes dealt among a type's cells")
     ax.barh(place - 0.2, none, 0.38, color=pl.PALETTE[1], label="background as it is")
-    ax.set_yticks(place, [LABELS[m].replace("small Leiden clusters, resolution 1", "Leiden, 1") for m in methods])
+    ax.set_yticks(place, [SHORT.get(m, LABELS[m]) for m in methods])
     ax.set(xlim=(0, 1.02), xlabel="draws with a call", title="Nothing rare: is anything called?")
-    ax.legend(frameon=False, fontsize="small", loc="lower right")
+    ax.legend(frameon=False, fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.16))
     for side in ("top", "right"):
         ax.spines[side].set_visible(False)
 

@@ -59,8 +59,8 @@ def hetero_graph(
         Counts of open chromatin in the same cells, in the same order: cells x peaks. They follow `relations`:
         ``expressed_in``, ``expresses``, ``regulates``.
     top_genes
-        Genes, and peaks, a cell is connected to: those it expresses with the largest tf-idf, that is log-normalised expression
-        times ``log(1 + n_obs / cells that express the gene)``.
+        Genes, and peaks, a cell is connected to: those it expresses with the largest tf-idf, that is log-normalised
+        expression times ``log(1 + n_obs / cells that express the gene)``.
     layer, kind
         Where the expression is, and what it is: see :func:`graphfm.io.expression`.
     spatial_key
