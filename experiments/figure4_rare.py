@@ -57,9 +57,8 @@ def curves(ax: Axes, part: pd.DataFrame, title: str) -> None:
         style = {"lw": 2.5, "zorder": 3} if method == "graphfm" else {"lw": 1.2}
         ax.plot(mine.index, mine["f1"], marker=MARKERS[number], ms=5, color=pl.PALETTE[number], label=label, **style)
         if method == "graphfm":
-            ax.fill_between(
-                mine.index, mine["low"].clip(0, 1), mine["high"].clip(0, 1), color=pl.PALETTE[number], alpha=0.2, lw=0
-            )
+            sure = mine[["low", "high"]].clip(0, 1)
+            ax.fill_between(mine.index, sure["low"], sure["high"], color=pl.PALETTE[number], alpha=0.2, lw=0)
     shares = [p for p in designs.PREVALENCES if p > 0]
     ax.set_xscale("log")
     ax.set_xticks(shares, [f"{100 * p:g}" for p in shares], fontsize="small")
@@ -73,9 +72,11 @@ def curves(ax: Axes, part: pd.DataFrame, title: str) -> None:
 def false_calls(ax: Axes, records: list[dict], summary: pd.DataFrame) -> None:
     """Share of draws in which anything was called though nothing was rare: dealt genes, and real backgrounds."""
     dealt = table4.frame(records, "dealt")
-    methods = [m for m in LABELS if len(dealt) and m in set(dealt["method"])]
-    null = [dealt[dealt["method"] == m]["false_discovery"].mean() for m in methods]
-    none = [summary.xs(0.0, level="design").xs(m, level="method")["false_discovery"].mean() for m in methods]
+    real = summary.xs(0.0, level="design").reset_index("method")
+    methods = [m for m in LABELS if len(dealt) and m in set(dealt["method"]) & set(real["method"])]
+    null, none = (
+        [part[part["method"] == method]["false_discovery"].mean() for method in methods] for part in (dealt, real)
+    )
     place = np.arange(len(methods))
     ax.barh(place + 0.2, null, 0.38, color=pl.PALETTE[0], label="genes dealt among a type's cells")
     ax.barh(place - 0.2, none, 0.38, color=pl.PALETTE[1], label="background as it is")
