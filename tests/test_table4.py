@@ -111,3 +111,10 @@ def test_a_second_run_adds_nothing(tmp_path, monkeypatch, capsys):
     assert {r["false_discovery"] for r in first if r["design"] == 0 and r["method"] == "oracle"} == {0.0}
     table4.main()
     assert table4._spine.read(tmp_path / "t.jsonl") == first and "`oracle`" in capsys.readouterr().out
+
+
+def test_readme_shows_the_records():
+    kept, text = table4._spine.read(table4.PATH), (FOLDER.parent / "README.md").read_text(encoding="utf-8")
+    assert kept and all("dirty" not in record["commit"] for record in kept)
+    block = text.split("<!-- table4 -->\n")[1].split("<!-- /table4 -->")[0]
+    assert block == table4.everything(kept), "run: python experiments/table4_rare.py --readme"
