@@ -34,8 +34,8 @@ N_TYPE_NEIGHBORS, N_NEIGHBORS = 15, 10
 MIN_DISTINCTNESS, MIN_SEPARATION, MIN_MARKERS, MIN_STABILITY = 0.4, 0.6, 5, 0.5
 MIN_YARDSTICK = 25.0
 """Log odds: types that are nearer to each other are parts of one, and no measure."""
-TESTED_GROUPS, SETTLED_GROUPS = 3000, 300
-"""Most candidates that are looked at, and most that may take in cells."""
+TESTED_GROUPS, TESTED_CELLS, SETTLED_GROUPS = 3000, 500, 300
+"""Most candidates that are looked at, most cells of each that are asked, and most candidates that may take in cells."""
 SAME, OVERLAP = 0.8, 0.3
 """Share of its cells in a population that has settled, above which a candidate is left out, or a population dropped."""
 TAKEN = 0.25
@@ -369,10 +369,11 @@ class _Search:
         tested = sorted(closed.values(), key=lambda group: -group[0])[:TESTED_GROUPS]
         vouched, sizes = [], np.bincount(background.types)
         for _, cells in tqdm(tested, desc="small groups", disable=len(score) < 20_000):
-            odds = background.agreement(cells)
+            asked = cells[:: -(-len(cells) // TESTED_CELLS)]
+            odds = background.agreement(asked)
             # a group that makes up much of what was taken for a type cannot be told from it before it is taken out
             much = (np.bincount(background.types[cells], minlength=len(sizes)) > TAKEN * sizes).any()
-            score[cells] = np.maximum(score[cells], UNSETTLED * odds)
+            score[asked] = np.maximum(score[asked], UNSETTLED * odds)
             if much or np.median(odds) > MIN_DISTINCTNESS / 4 * yardstick:
                 vouched.append((np.median(odds), cells))
         vouched.sort(key=lambda group: -group[0])
