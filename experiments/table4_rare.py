@@ -27,6 +27,7 @@ import argparse
 import importlib.util
 import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 
 import _rare_designs as designs
 import _spine
@@ -37,7 +38,7 @@ from _rare_methods import METHODS, NEEDS, STOCHASTIC
 from anndata import AnnData
 
 from graphfm import datasets, pp, tl
-from graphfm.genes import align_genes
+from graphfm.genes import align_what_is_known
 from graphfm.tasks import rare
 
 PATH = _spine.RESULTS / "table4_rare.jsonl"
@@ -94,10 +95,7 @@ def representation(variant: str, adata: AnnData, kind: str, seed: int) -> np.nda
             graph.sum_duplicates()
         adata.obsp[key] = graph
     model = tl.new_model("small", seed=seed) if variant == "random_weights" else None
-    try:
-        align_genes(adata)
-    except ValueError:
-        align_genes(adata, organism="other")
+    align_what_is_known(adata)
     tl.embed(adata, model, kind=kind)
     return adata.obsm["X_graphfm"]
 
@@ -262,7 +260,7 @@ def main() -> None:
     if options.dataset:
         todo = [j for j in todo if j["dataset"] in options.dataset]
     if options.smoke:
-        path, quick = _spine.Path(tempfile.mkdtemp()) / PATH.name, ("shuffled", "isolation_forest", "graphfm", "oracle")
+        path, quick = Path(tempfile.mkdtemp()) / PATH.name, ("shuffled", "isolation_forest", "graphfm", "oracle")
         todo = [j for j in todo if j["dataset"] == "toy" and j["method"] in quick and j["design"] in (0.02, 0.0)]
         todo = [j for j in todo if j["seed"] == 0]
     for job in todo:

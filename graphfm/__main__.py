@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 Kind = Literal["counts", "normalized", "log1p"]
 Organism = Literal["auto", "human", "mouse", "other"]
 # names instead of types in the help
-Name = Annotated[str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint="")]
+Layer = Annotated[str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint="")]
 Column = Annotated[str | None, tyro.conf.arg(metavar="COLUMN", help_behavior_hint="")]
 File = Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")]
 Weights = File
@@ -46,7 +46,7 @@ def pretrain(
     seed: int = 0,
     lr: float = 3e-3,
     start_from: Annotated[Literal["new", "shipped"] | Path, tyro.conf.arg(metavar="{new,shipped,FILE}")] = "new",
-    layer: Name = None,
+    layer: Layer = None,
     organism: Organism = "auto",
     library_key: Column = None,
     checkpoint_every: int = 100,
@@ -118,7 +118,7 @@ def embed(
         tuple[Literal["knn", "spatial"], ...], tyro.conf.arg(metavar="knn|spatial...", help_behavior_hint="")
     ] = (),
     key_added: str = "X_graphfm",
-    layer: Name = None,
+    layer: Layer = None,
     kind: Kind = "counts",
     organism: Organism = "auto",
     library_key: Column = None,
@@ -184,7 +184,7 @@ def grn(
     known: File = None,
     zero_shot: tyro.conf.FlagCreatePairsOff[bool] = False,
     max_edges: int = 1_000_000,
-    layer: Name = None,
+    layer: Layer = None,
     kind: Kind = "counts",
     seed: int = 0,
     device: str = "cpu",
@@ -250,10 +250,10 @@ def rare(
     out: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")],
     *,
     table: File = None,
-    batch_key: Name = None,
+    batch_key: Column = None,
     max_fraction: float = 0.05,
     organism: Organism = "auto",
-    layer: Name = None,
+    layer: Layer = None,
     kind: Kind = "counts",
     shuffles: int = 1,
     seed: int = 0,

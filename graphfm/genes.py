@@ -235,6 +235,23 @@ def align_genes(
     return (target, report) if copy else report
 
 
+def align_what_is_known(adata: AnnData, *, organism: Literal["auto", "human", "mouse", "other"] = "auto") -> GeneReport:
+    """As `align_genes`, in place; where the vocabulary knows none of the genes, all are kept outside it.
+
+    Parameters
+    ----------
+    adata, organism
+        As for `align_genes`. Only ``"auto"`` gives way to ``"other"``.
+    """
+    try:
+        return align_genes(adata, organism=organism)
+    except ValueError:
+        if organism != "auto":
+            raise
+        logger.info("the vocabulary knows none of the genes: the model reads their graph alone")
+        return align_genes(adata, organism="other")
+
+
 def _report(matched: Matched, organism: str, share: float) -> GeneReport:
     row, count = matched.row, pd.Series(matched.how).value_counts()
     if organism != "other" and (row >= 0).mean() < 0.1:

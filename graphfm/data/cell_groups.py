@@ -166,12 +166,19 @@ def residual_components(
         (entries.data * scale[groups[entries.row], entries.col], (entries.row, entries.col)), shape=expression.shape
     )
     centre, home = mean * scale, sp.csr_matrix(members.T)
+
+    def times(v: np.ndarray) -> np.ndarray:
+        return scaled @ v - home @ (centre @ v)
+
+    def transposed_times(u: np.ndarray) -> np.ndarray:
+        return scaled.T @ u - centre.T @ (members @ u)
+
     residual = LinearOperator(
         expression.shape,
-        matvec=lambda v: scaled @ v - home @ (centre @ v),
-        rmatvec=lambda u: scaled.T @ u - centre.T @ (members @ u),
-        matmat=lambda v: scaled @ v - home @ (centre @ v),
-        rmatmat=lambda u: scaled.T @ u - centre.T @ (members @ u),
+        matvec=times,
+        rmatvec=transposed_times,
+        matmat=times,
+        rmatmat=transposed_times,
         dtype=np.float64,
     )
     possible = min(num_components, min(expression.shape) - 1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -268,7 +268,7 @@ class Background:
             members = found.odds > 0
         if found is None or not min_cells <= members.sum() <= max_cells:
             return None
-        return Population(members, found.odds, found.excess, found.log_fold)
+        return replace(found, members=members)
 
 
 def _log_fold(counts: np.ndarray, expected: np.ndarray, dispersion: np.ndarray) -> np.ndarray:

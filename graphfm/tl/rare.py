@@ -1,8 +1,8 @@
 """Rare populations: which cells, how sure, by what marked, and from which size on they can be seen."""
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -15,7 +15,7 @@ from tqdm import tqdm
 from graphfm import _keys, io
 from graphfm._checks import check_device, check_unique_genes
 from graphfm.data.cell_groups import abundant_types, balanced_graph, deal_within, residual_components, small_groups
-from graphfm.genes import align_genes
+from graphfm.genes import align_what_is_known
 from graphfm.io.files import writable
 from graphfm.io.matrix import log_normalize, stack, stored_values
 from graphfm.memory import announced
@@ -23,8 +23,6 @@ from graphfm.models.background import Background, Population
 from graphfm.models.graphfm import GraphFM
 from graphfm.pp.search import nearest
 from graphfm.tl.embedding import embed
-
-logger = logging.getLogger(__name__)
 
 MAX_FRACTION = 0.05
 MIN_CELLS = 5
@@ -245,6 +243,7 @@ def rare_limit(
     types = adata.obs[f"{key}_background"].astype(str).to_numpy()
     batches = _batches(adata, params["batch_key"] or None)
     own = None if params["use_rep"] == _keys.X_GRAPHFM else np.asarray(adata.obsm[params["use_rep"]])
+    embedding = _Embedding(model, str(params["organism"]), device)
     rows = []
     tasks = [(name, size, draw) for name in np.unique(types) for size in sizes for draw in range(n_draws)]
     for name, size, draw in tqdm(tasks, desc="types left out"):
@@ -252,7 +251,7 @@ def rare_limit(
         left = rng.permutation(np.flatnonzero(types == name))[:size]
         cells = np.sort(np.concatenate([np.flatnonzero(types != name), left]))
         search = _Search(
-            _Embedding(model, str(params["organism"]), device),
+            embedding,
             adata.var,
             np.unique(batches[cells], return_inverse=True)[1],
             min_cells=int(params["min_cells"]),
@@ -291,16 +290,15 @@ class _Embedding:
     organism: str
     device: str
 
+    @cached_property
+    def trunk(self) -> GraphFM:
+        """Read once, for all copies of the data."""
+        return self.model if isinstance(self.model, GraphFM) else GraphFM.from_pretrained(self.model)
+
     def __call__(self, logged: sp.csr_matrix, var: pd.DataFrame) -> np.ndarray:
         shell = AnnData(logged, obs=pd.DataFrame(index=np.arange(logged.shape[0]).astype(str)), var=var.copy())
-        try:
-            align_genes(shell, organism=self.organism)
-        except ValueError:
-            if self.organism != "auto":
-                raise
-            logger.info("the vocabulary knows none of the genes: the model reads their graph alone")
-            align_genes(shell, organism="other")
-        embed(shell, self.model, kind="log1p", device=self.device)
+        align_what_is_known(shell, organism=self.organism)
+        embed(shell, self.trunk, kind="log1p", device=self.device)
         return np.asarray(shell.obsm[_keys.X_GRAPHFM], dtype=np.float64)
 
 
@@ -406,38 +404,40 @@ def _islands(found: _Found) -> list[Population]:
 
 def _called(found: _Found, search: _Search, n_resamples: int) -> list[tuple[Population, float]]:
     """Islands that come back when cells are left out, and how well."""
-    called = []
-    for population in tqdm(_islands(found), desc="resampling", disable=len(search.batches) < 20_000):
-        stability = _stability(population, found.background, search, n_resamples)
-        if n_resamples == 0 or stability >= MIN_STABILITY:
-            called.append((population, stability))
-    return called
+    islands = _islands(found)
+    if n_resamples == 0 or not islands:
+        return [(population, float("nan")) for population in islands]
+    numbers = tqdm(range(n_resamples), desc="resampling", disable=len(search.batches) < 20_000)
+    agreement = zip(*(_agreement(islands, found.background, search, number) for number in numbers), strict=True)
+    called = [(population, float(np.mean(each))) for population, each in zip(islands, agreement, strict=True)]
+    return [(population, stability) for population, stability in called if stability >= MIN_STABILITY]
 
 
-def _stability(population: Population, background: Background, search: _Search, n_resamples: int) -> float:
-    """Mean Jaccard index of a population with what settles from half of its cells among 80 % of all."""
-    agreement = []
-    for number in range(n_resamples):
-        rng = np.random.default_rng((search.seed, number))
-        rows = np.sort(rng.choice(len(background), round(0.8 * len(background)), replace=False))
+def _agreement(islands: list[Population], background: Background, search: _Search, number: int) -> list[float]:
+    """Jaccard index of each population with what settles from half of its cells among 80 % of all."""
+    rng = np.random.default_rng((search.seed, number))
+    rows = np.sort(rng.choice(len(background), round(0.8 * len(background)), replace=False))
+    part, state, agreement = background.subset(rows), rng.bit_generator.state, []
+    for population in islands:
+        rng.bit_generator.state = state  # what is drawn for one does not depend on the others
         there = population.members[rows]
         start = rng.permutation(np.flatnonzero(there))[: max(2, (there.sum() + 1) // 2)]
-        again = background.subset(rows).settle(start, min_cells=2, max_cells=search.max_cells)
+        again = part.settle(start, min_cells=2, max_cells=search.max_cells)
         both = 0 if again is None else (again.members & there).sum()
         agreement.append(0.0 if again is None else both / (again.members | there).sum())
-    return float(np.mean(agreement)) if agreement else float("nan")
+    return agreement
 
 
 def _write(
     adata: AnnData, found: _Found, called: list[tuple[Population, float]], null: np.ndarray, shuffles: int, key: str
 ) -> None:
     genes = found.names
-    rows, labels = [], np.full(adata.n_obs, None, dtype=object)
+    rows, codes = [], np.full(adata.n_obs, -1)
     for number, (population, stability) in enumerate(called, start=1):
         distinctness = found.distinctness(population)
         at_least = sum(found.distinctness(other) >= distinctness for other, _ in called)
         marks = population.marked[np.argsort(-population.excess[population.marked])]
-        labels[population.members & (labels == None)] = f"rare {number}"  # noqa: E711
+        codes[population.members & (codes < 0)] = number - 1
         rows.append(
             {
                 "population": f"rare {number}",
@@ -455,7 +455,7 @@ def _write(
         )
     adata.uns[key] = pd.DataFrame(rows, columns=COLUMNS)
     names = [row["population"] for row in rows]
-    adata.obs[f"{key}_population"] = pd.Categorical(labels, categories=names)
+    adata.obs[f"{key}_population"] = pd.Categorical.from_codes(codes, categories=pd.Index(names, dtype=object))
     adata.obs[f"{key}_score"] = found.score
     adata.obs[f"{key}_background"] = pd.Categorical(found.background.types.astype(str))
 
