@@ -18,12 +18,13 @@ import scanpy as sc
 import scipy.sparse as sp
 from anndata import AnnData
 
+from graphfm.data.cell_groups import largest_rare
 from graphfm.io import counts, expression
 
 Method = Callable[[AnnData, int, str], pd.DataFrame]
 
 RESOLUTIONS = (0.5, 1, 2, 4)
-MAX_SHARE = 0.05  # of the cells: larger clusters are no rare population
+MAX_SHARE = 0.1  # of the cells, and two standard deviations of a draw: larger clusters are no rare population
 BUCKETS = 1_017_881
 
 
@@ -34,9 +35,9 @@ def calls(cells: pd.Index, called: np.ndarray, names: np.ndarray | str, score: n
 
 
 def small_clusters(cells: pd.Index, labels: np.ndarray) -> pd.DataFrame:
-    """Clusters of at most 5 % of the cells are populations; the score is minus the log share of the cell's cluster."""
-    share = (np.bincount(labels) / len(labels))[labels]
-    return calls(cells, share <= MAX_SHARE, labels.astype(str), -np.log(share))
+    """Clusters of at most 10 % of the cells are populations; the score is minus the log share of the cell's cluster."""
+    size = np.bincount(labels)[labels]
+    return calls(cells, size <= largest_rare(len(labels), MAX_SHARE), labels.astype(str), -np.log(size / len(labels)))
 
 
 def log_normalized(adata: AnnData, kind: str) -> AnnData:
@@ -80,7 +81,7 @@ def communities(data: AnnData, seed: int, *, neighbors: int, resolution: float, 
 def leiden(adata: AnnData, seed: int, kind: str, *, resolution: float) -> pd.DataFrame:
     """scanpy's recipe (doi:10.1186/s13059-017-1382-0) with 15 neighbours and a resolution of a grid fixed beforehand.
 
-    Called: clusters of at most 5 % of the cells.
+    Called: clusters of at most 10 % of the cells.
     """
     labels = communities(recipe(adata, seed, kind), seed, neighbors=15, resolution=resolution, use_rep="X_pca")
     return small_clusters(adata.obs_names, labels)
@@ -158,7 +159,7 @@ def giniclust3(adata: AnnData, seed: int, kind: str) -> pd.DataFrame:
     """GiniClust3 (doi:10.1186/s12859-020-3482-1) by its package with its defaults, clusters by scanpy to have a seed.
 
     Cells are clustered by genes of large Gini index (p < 1e-4, index from .6 on) and by variable genes; the consensus
-    trusts the former on clusters below 0.8 % of the cells. Called: its clusters of at most 5 %; nothing where fewer
+    trusts the former on clusters below 0.8 % of the cells. Called: its clusters of at most 10 %; nothing where fewer
     than two Gini genes are found, which ends the package. Needs a dense matrix of all genes.
     """
     from sklearn.cluster import KMeans

@@ -45,6 +45,7 @@ def pretrain(
     steps: int = 1000,
     seed: int = 0,
     lr: float = 3e-3,
+    rarity: float = 0.0,
     start_from: Annotated[Literal["new", "shipped"] | Path, tyro.conf.arg(metavar="{new,shipped,FILE}")] = "new",
     layer: Layer = None,
     organism: Organism = "auto",
@@ -67,6 +68,7 @@ def pretrain(
         steps: Optimiser steps; the learning rate falls to zero over them.
         seed: Same seed, same result.
         lr: Peak learning rate.
+        rarity: From 0 (each cell as often) to 1 (each community of cells as often): rare cells are met more often.
         start_from: "new" for fresh weights, "shipped" to go on from those of the package, or a weights file.
         layer: Name of the layer with the raw counts, if they are not in X.
         organism: Whose genes these are; found out by itself for human and mouse.
@@ -97,7 +99,13 @@ def pretrain(
         model=model,
         size=size,
         config=TrainConfig(
-            steps=steps, seed=seed, lr=lr, checkpoint_every=checkpoint_every, parts=parts, tiles_per_batch=4 * parts
+            steps=steps,
+            seed=seed,
+            lr=lr,
+            rarity=rarity,
+            checkpoint_every=checkpoint_every,
+            parts=parts,
+            tiles_per_batch=4 * parts,
         ),
         layer=layer,
         organism=organism,
@@ -251,7 +259,7 @@ def rare(
     *,
     table: File = None,
     batch_key: Column = None,
-    max_fraction: float = 0.05,
+    max_fraction: float = 0.1,
     organism: Organism = "auto",
     layer: Layer = None,
     kind: Kind = "counts",

@@ -35,7 +35,7 @@ def test_what_is_planted_is_found(found):
         assert values[truth].mean() > others.max()
     assert found.obs["rare_score"].min() >= 0
     assert found.obs["rare_score"][truth].median() > found.obs["rare_score"][~truth].quantile(0.99)
-    assert found.uns["rare_params"]["largest"] == 75 + int(2 * 75**0.5) and "X_graphfm" not in found.obsm
+    assert found.uns["rare_params"]["largest"] == int(150 + 2 * 150**0.5) and "X_graphfm" not in found.obsm
 
 
 def test_nothing_is_called_where_nothing_is_rare():

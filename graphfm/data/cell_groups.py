@@ -18,6 +18,12 @@ REFERENCE_CELLS = 5000
 """Cells of each batch that neighbours are looked for among, at most."""
 
 
+def largest_rare(num_cells: int, max_fraction: float) -> float:
+    """Cells of a population that is rare at most: two standard deviations of a draw above the largest share."""
+    share = max_fraction * num_cells
+    return share + 2 * share**0.5
+
+
 def communities(graph: sp.csr_matrix, resolution: float, seed: int) -> np.ndarray:
     """Number of the community of each node of a weighted graph, by Leiden's algorithm.
 

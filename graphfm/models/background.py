@@ -163,18 +163,39 @@ class Background:
         first, second = self._pairs
         return self._share * rates[first] + (1 - self._share) * rates[second]
 
+    @property
+    def _batch_shares(self) -> np.ndarray:
+        """``[batches]``, share of each in the depth of all cells."""
+        depth = self._sums[2].sum(axis=0)
+        return depth / depth.sum()
+
+    def _batch_effect(self, rates: np.ndarray) -> np.ndarray:
+        """``[batches, genes]``, what a batch does to most types: rates there over rates in all batches.
+
+        Not what it does to one type: cells of a population that are still counted to that type raise it.
+        """
+        return np.median(rates / np.einsum("tbg,b->tg", rates, self._batch_shares)[:, None], axis=0)
+
+    def _carried_over(self, rates: np.ndarray, effect: np.ndarray) -> np.ndarray:
+        """``[batches, genes]``, rates of an explanation over all batches times what each of these does."""
+        return effect * (self._batch_shares @ rates)
+
     @cached_property
-    def _whole(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Dispersion; rates of all explanations; their logs and sums, over the dispersion: all cells counted."""
+    def _whole(self) -> tuple[np.ndarray, ...]:
+        """Dispersion; rates of all explanations; their logs and sums, over the dispersion; what batches do.
+
+        All cells are counted.
+        """
         rates = self._rates(self._sums)
         dispersion = self._dispersion(rates, self._sums, len(self))
         every = self._explanations(rates)
-        return dispersion, every, np.log(every) / dispersion, (every / dispersion).sum(axis=2)
+        effect = self._batch_effect(rates)
+        return dispersion, every, np.log(every) / dispersion, (every / dispersion).sum(axis=2), effect
 
     def distances(self) -> np.ndarray:
         """``[types, types]``, median log odds of a type's cells for it and against another; infinite with itself."""
         kinds = slice(self.num_types)
-        _, _, logs, sums = self._whole
+        _, _, logs, sums, _ = self._whole
         fit = np.empty((len(self), self.num_types))
         for batch in range(self.num_batches):
             cells = np.flatnonzero(self.batches == batch)
@@ -187,18 +208,19 @@ class Background:
 
     def agreement(self, cells: np.ndarray) -> np.ndarray:
         """Log odds of each of these cells that what the others of them share explains it, not types or doublets."""
-        dispersion, every, logs, sums = self._whole
+        dispersion, every, logs, sums, effect = self._whole
         counts, depth, batches = self.counts[cells].toarray(), self.depth[cells], self.batches[cells]
         fit = np.empty((len(cells), len(sums)))
         for batch in np.unique(batches):
             here = batches == batch
             fit[here] = counts[here] @ logs[:, batch].T - depth[here, None] * sums[:, batch]
         best = fit.sum(axis=0).argmax()
-        base = every[best][batches]
+        base = self._carried_over(every[best], effect)[batches]
         expected = depth[:, None] * base
         change = _log_fold(counts.sum(axis=0) - counts, expected.sum(axis=0) - expected, dispersion)
         gain = (counts * change / dispersion).sum(axis=1) - depth * (base * np.expm1(change) / dispersion).sum(axis=1)
-        return gain + fit[:, best] - fit.max(axis=1)
+        own = (counts * np.log(base) / dispersion).sum(axis=1) - depth * (base / dispersion).sum(axis=1)
+        return gain - np.maximum(fit.max(axis=1) - own, 0.0)
 
     def judge(self, members: np.ndarray) -> Population:
         """How much better the profile of these cells explains each cell than all that is abundant without them."""
@@ -214,7 +236,7 @@ class Background:
         fit = np.einsum("kbg,bg->k", np.log(every), pool / dispersion) - np.einsum(
             "kbg,b,g->k", every, depths, 1 / dispersion
         )
-        base = every[fit.argmax()]
+        base = self._carried_over(every[fit.argmax()], self._batch_effect(rates))
         pooled, expected = pool.sum(axis=0), depths @ base
         change = _log_fold(pooled, expected, dispersion)
         growth = (base * np.expm1(change) / dispersion).sum(axis=1)
@@ -244,7 +266,7 @@ class Background:
             gain[here] = (self.counts[rows] @ logs.T - self.depth[rows, None] * sums).max(axis=1)
         return gain
 
-    def settle(self, cells: np.ndarray, *, min_cells: int, max_cells: float, rounds: int = 6) -> Population | None:
+    def settle(self, cells: np.ndarray, *, min_cells: int, max_cells: float, rounds: int = 10) -> Population | None:
         """Let a group of cells take in all that its profile explains best, and let go of the others, until it rests.
 
         Parameters

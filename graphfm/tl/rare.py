@@ -14,7 +14,14 @@ from tqdm import tqdm
 
 from graphfm import _keys, io
 from graphfm._checks import check_device, check_unique_genes
-from graphfm.data.cell_groups import abundant_types, balanced_graph, deal_within, residual_components, small_groups
+from graphfm.data.cell_groups import (
+    abundant_types,
+    balanced_graph,
+    deal_within,
+    largest_rare,
+    residual_components,
+    small_groups,
+)
 from graphfm.genes import align_what_is_known
 from graphfm.io.files import writable
 from graphfm.io.matrix import log_normalize, stack, stored_values
@@ -24,12 +31,12 @@ from graphfm.models.graphfm import GraphFM
 from graphfm.pp.search import nearest
 from graphfm.tl.embedding import embed
 
-MAX_FRACTION = 0.05
+MAX_FRACTION = 0.1
 MIN_CELLS = 5
 LEAST_CELLS = 50
 N_TYPE_NEIGHBORS, N_NEIGHBORS = 15, 10
 """Neighbours in the graph that types are cut from, and in those of candidates."""
-MIN_DISTINCTNESS, MIN_SEPARATION, MIN_MARKERS, MIN_STABILITY = 0.4, 0.6, 5, 0.5
+MIN_DISTINCTNESS, MIN_SEPARATION, MIN_MARKERS, MIN_STABILITY = 0.4, 0.6, 5, 0.7
 MIN_YARDSTICK = 25.0
 """Log odds: types that are nearer to each other are parts of one, and no measure."""
 TESTED_GROUPS, TESTED_CELLS, SETTLED_GROUPS = 3000, 500, 300
@@ -330,9 +337,8 @@ class _Search:
 
     @property
     def max_cells(self) -> float:
-        """Largest size: two standard deviations of a draw above the largest share."""
-        share = self.max_fraction * len(self.batches)
-        return share + 2 * share**0.5
+        """Largest size."""
+        return largest_rare(len(self.batches), self.max_fraction)
 
     def __call__(self, counts: sp.csr_matrix, logged: sp.csr_matrix, values: np.ndarray | None = None) -> _Found:
         n = counts.shape[0]
@@ -389,9 +395,17 @@ def _yardstick(background: Background) -> float:
 
 
 def _islands(found: _Found) -> list[Population]:
-    """Populations that are distinct, separate and marked, the most distinct first; of two that overlap, the first."""
+    """Populations that are distinct, separate and marked, the most distinct first.
+
+    Of two that overlap, that with the larger median of odds times square root of size: a part of a population may be
+    a little more distinct than the whole, many cells that little sets apart must not hide a few that much does.
+    """
+
+    def weight(population: Population) -> float:
+        return population.typical_odds * population.size**0.5
+
     kept: list[Population] = []
-    for population in sorted(found.populations, key=found.distinctness, reverse=True):
+    for population in sorted(found.populations, key=weight, reverse=True):
         clear = (
             found.distinctness(population) >= MIN_DISTINCTNESS
             and population.separation >= MIN_SEPARATION
@@ -399,7 +413,7 @@ def _islands(found: _Found) -> list[Population]:
         )
         if clear and not any((population.members & other.members).sum() > OVERLAP * population.size for other in kept):
             kept.append(population)
-    return kept
+    return sorted(kept, key=found.distinctness, reverse=True)
 
 
 def _called(found: _Found, search: _Search, n_resamples: int) -> list[tuple[Population, float]]:

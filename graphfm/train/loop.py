@@ -13,7 +13,7 @@ import torch
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from tqdm import tqdm
 
-from graphfm.data.tiles import epoch_batches, locality_order
+from graphfm.data.tiles import epoch_batches, locality_order, rarity_weights
 from graphfm.metrics.smoothing import depth_profile, gradient_norms
 from graphfm.models.graphfm import GraphFM
 from graphfm.models.inputs import CellGraph
@@ -36,6 +36,9 @@ class TrainConfig:
         Optimiser steps.
     tile_size, tiles_per_batch
         Cells a tile, tiles a batch; their product is the batch size.
+    rarity
+        Cells of small communities of the graph are met more often, by the community's size to the power of minus this;
+        0: each cell once an epoch (`graphfm.data.tiles.rarity_weights`).
     lr
         Peak of the learning rate; it warms up over the first twentieth and falls to zero along a cosine.
     weight_decay
@@ -58,6 +61,7 @@ class TrainConfig:
     steps: int = 1000
     tile_size: int = 64
     tiles_per_batch: int = 4
+    rarity: float = 0.0
     lr: float = 3e-3
     weight_decay: float = 1e-2
     clip: float = 1.0
@@ -71,6 +75,8 @@ class TrainConfig:
         for name in ("steps", "tile_size", "tiles_per_batch", "parts", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not 0 <= self.rarity <= 1:
+            raise ValueError(f"rarity must be from 0 to 1, got {self.rarity}")
         if self.profile_every < 0:
             raise ValueError(f"profile_every must be at least 0, got {self.profile_every}")
         if self.lr <= 0:
@@ -290,17 +296,22 @@ def _schedule(
         else locality_order(cells.neighborhood, config.tile_size)
         for cells in corpus
     ]
+    weights = [
+        rarity_weights(cells.neighborhood, config.rarity, config.tile_size) if config.rarity else None
+        for cells in corpus
+    ]
     step, epoch = 0, 0
     while True:
         batches = [
             (cells, core)
-            for number, (cells, order) in enumerate(zip(corpus, orders, strict=True))
+            for number, (cells, order, weight) in enumerate(zip(corpus, orders, weights, strict=True))
             for core in epoch_batches(
                 order,
                 tile_size=config.tile_size,
                 tiles_per_batch=config.tiles_per_batch,
                 seed=config.seed + 7919 * number,
                 epoch=epoch,
+                weight=weight,
             )
         ]
         generator = torch.Generator().manual_seed(config.seed * 1_000_003 + epoch)

@@ -46,14 +46,18 @@ def slow_odds(x, types, batches, members):
         every.append(w * rate[a] + (1 - w) * rate[b])
     like = lambda c, r: ((x[c] * np.log(r) - s[c] * r) / phi).sum()  # noqa: E731
     rows = np.flatnonzero(members)
-    base = every[int(np.argmax([sum(like(c, e[batches[c]]) for c in rows) for e in every]))]
+    best = every[int(np.argmax([sum(like(c, e[batches[c]]) for c in rows) for e in every]))]
+    share = [s[batches == b].sum() / s.sum() for b in range(2)]
+    over = lambda e: share[0] * e[0] + share[1] * e[1]  # noqa: E731
+    base = [np.median([rate[t, b] / over(rate[t]) for t in range(3)], axis=0) * over(best) for b in range(2)]
     odds = np.zeros(n)
     for c in range(n):
         others = [r for r in rows if r != c]
         pooled = x[others].sum(0)
         expected = sum(s[r] * base[batches[r]] for r in others)
         own = base[batches[c]] * (pooled + 2 * phi) / (expected + 2 * phi)
-        odds[c] = like(c, own) - max(like(c, e[batches[c]]) for e in every) + np.log(len(rows) / n)
+        abundant = max(like(c, e[batches[c]]) for e in (*every, base))
+        odds[c] = like(c, own) - abundant + np.log(len(rows) / n)
     return odds
 
 

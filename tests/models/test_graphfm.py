@@ -10,10 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from graphfm.data.tiles import epoch_batches, locality_order
 from graphfm.models.checkpoint import model_metadata
 from graphfm.models.graphfm import GraphFM, GraphFMConfig
-from graphfm.nn import Neighborhood
 from tests.conftest import make_cells, make_model
 
 
@@ -116,46 +114,6 @@ def test_states_in_files_are_not_in_memory(tmp_path):
     run = lambda *folder: subprocess.run([sys.executable, "-c", OWN, *folder], capture_output=True, check=True)  # noqa: E731
     in_memory, in_files = (int(run(*folder).stdout) * 1024 for folder in ((), (str(tmp_path),)))
     assert in_memory - in_files > 0.7 * 6 * 50_000 * 64 * 4
-
-
-def test_epoch_covers_every_cell_once_and_follows_from_the_seed(cells):
-    order = locality_order(cells.neighborhood)
-    assert sorted(order.tolist()) == list(range(cells.num_cells))
-    settings_ = {"tile_size": 7, "tiles_per_batch": 3, "seed": 5}
-    first = [b.tolist() for b in epoch_batches(order, epoch=2, **settings_)]
-    assert sorted(cell for batch in first for cell in batch) == list(range(cells.num_cells))
-    assert first == [b.tolist() for b in epoch_batches(order, epoch=2, **settings_)]
-    assert first != [b.tolist() for b in epoch_batches(order, epoch=3, **settings_)]
-
-
-@pytest.mark.parametrize("tile_size", [32, 1000])
-def test_locality_order_brings_neighbours_together(tile_size):
-    """A shuffled lattice comes back in tiles with few neighbours outside; within one part its bandwidth is small."""
-    import networkx as nx
-
-    shuffled = np.random.default_rng(0).permutation(1024)
-    lattice = nx.relabel_nodes(nx.convert_node_labels_to_integers(nx.grid_2d_graph(32, 32)), dict(enumerate(shuffled)))
-    index, weight = torch.zeros(1024, 4).long(), torch.zeros(1024, 4)
-    for node in lattice:
-        for slot, other in enumerate(lattice[node]):
-            index[node, slot], weight[node, slot] = int(other), 1
-    nb = Neighborhood(index, weight, torch.zeros(1024, 4).long(), torch.zeros(1024, 4))
-    order = locality_order(nb, tile_size)
-    assert sorted(order.tolist()) == list(range(1024))
-    outside = np.mean([len(nb.outside(tile)) / len(tile) for tile in order.split(32)])
-    scattered = np.mean([len(nb.outside(tile)) / len(tile) for tile in torch.arange(1024).split(32)])
-    # rows of a lattice have 2 a node, 4 x 8 rectangles 0.75; scattered nodes about 4
-    assert outside < (1.3 if tile_size == 32 else 2.2) and scattered > 3
-
-
-@pytest.mark.parametrize("directed", [False, True])
-def test_locality_order_takes_any_graph(directed):
-    """Edges in one direction, self-loops, nodes alone, no edge at all."""
-    index = torch.randint(300, (300, 3), generator=torch.Generator().manual_seed(0))
-    weight = torch.ones(300, 3) if directed else torch.zeros(300, 3)
-    weight[:20] = 0
-    order = locality_order(Neighborhood(index, weight, torch.zeros(300, 3).long(), torch.zeros(300, 3)), 16)
-    assert sorted(order.tolist()) == list(range(300))
 
 
 def test_save_and_load_give_the_same_model(tmp_path, cells):

@@ -115,7 +115,7 @@ def test_read_only_folder(tmp_path):
         pretrain(make_model(), [make_cells()], tmp_path / "run", config=CONFIG)
 
 
-@pytest.mark.parametrize("bad", [{"steps": 0}, {"lr": 0.0}, {"tile_size": -1}])
+@pytest.mark.parametrize("bad", [{"steps": 0}, {"lr": 0.0}, {"tile_size": -1}, {"rarity": 1.5}])
 def test_bad_settings(bad):
     with pytest.raises(ValueError, match=next(iter(bad))):
         TrainConfig(**bad)
