@@ -9,6 +9,7 @@ from anndata import AnnData
 
 from graphfm import datasets
 from graphfm.data.cell_groups import deal_within
+from graphfm.tl.rare import MAX_FRACTION
 
 PREVALENCES = (0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001, 0.0)
 NUM_TOY = 3000
@@ -28,7 +29,7 @@ class Made:
     rare: str
     batch_key: str | None = None
     most: int | None = None
-    min_share: float = 0.05
+    min_share: float = MAX_FRACTION  # what is rarer may be called
     kept: Callable[[AnnData], np.ndarray] = field(default=lambda adata: np.ones(adata.n_obs, dtype=bool))
 
     def draw(self, prevalence: float, seed: int, *, dealt: bool = False) -> tuple[AnnData, np.ndarray]:

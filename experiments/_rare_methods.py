@@ -20,11 +20,11 @@ from anndata import AnnData
 
 from graphfm.data.cell_groups import largest_rare
 from graphfm.io import counts, expression
+from graphfm.tl.rare import MAX_FRACTION
 
 Method = Callable[[AnnData, int, str], pd.DataFrame]
 
 RESOLUTIONS = (0.5, 1, 2, 4)
-MAX_SHARE = 0.1  # of the cells, and two standard deviations of a draw: larger clusters are no rare population
 BUCKETS = 1_017_881
 
 
@@ -37,7 +37,9 @@ def calls(cells: pd.Index, called: np.ndarray, names: np.ndarray | str, score: n
 def small_clusters(cells: pd.Index, labels: np.ndarray) -> pd.DataFrame:
     """Clusters of at most 10 % of the cells are populations; the score is minus the log share of the cell's cluster."""
     size = np.bincount(labels)[labels]
-    return calls(cells, size <= largest_rare(len(labels), MAX_SHARE), labels.astype(str), -np.log(size / len(labels)))
+    return calls(
+        cells, size <= largest_rare(len(labels), MAX_FRACTION), labels.astype(str), -np.log(size / len(labels))
+    )
 
 
 def log_normalized(adata: AnnData, kind: str) -> AnnData:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 
 import numpy as np
@@ -31,13 +32,16 @@ def communities(graph: sp.csr_matrix, resolution: float, seed: int) -> np.ndarra
     ----------
     Traag, Waltman and van Eck 2019, doi:10.1038/s41598-019-41695-z.
     """
-    import scanpy as sc
-    from anndata import AnnData
+    import igraph
 
-    shell = AnnData(shape=(graph.shape[0], 0))
-    options = {"flavor": "igraph", "directed": False, "n_iterations": 3, "random_state": seed}
-    sc.tl.leiden(shell, resolution=resolution, adjacency=graph, **options)
-    return shell.obs["leiden"].astype(int).to_numpy()
+    half = sp.triu(graph, k=1).tocoo()
+    links = igraph.Graph(graph.shape[0], np.column_stack([half.row, half.col]), edge_attrs={"weight": half.data})
+    igraph.set_random_number_generator(random.Random(seed))
+    try:
+        found = links.community_leiden("modularity", weights="weight", resolution=resolution, n_iterations=3)
+    finally:
+        igraph.set_random_number_generator(random)
+    return np.array(found.membership)
 
 
 def knn_matrix(indices: np.ndarray, columns: int | None = None) -> sp.csr_matrix:

@@ -43,7 +43,7 @@ TESTED_GROUPS, TESTED_CELLS, SETTLED_GROUPS = 3000, 500, 300
 """Most candidates that are looked at, most cells of each that are asked, and most candidates that may take in cells."""
 SAME, OVERLAP = 0.8, 0.3
 """Share of its cells in a population that has settled, above which a candidate is left out, or a population dropped."""
-TAKEN = 0.25
+TAKEN = 0.15
 """Share of an abundant type that may be a rare population which was taken for the type."""
 UNSETTLED = 0.1
 """Weight, in the score, of what a group says of its cells before it has shown how separate it is."""
