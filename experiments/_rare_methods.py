@@ -316,4 +316,5 @@ METHODS: dict[str, Method] = {
     "local_outlier_factor": local_outlier_factor,
 }
 STOCHASTIC = tuple(name for name in METHODS if name != "local_outlier_factor")
+SLOW = ("sccad", "giniclust3")
 NEEDS = {"giniclust3": "giniclust3"}

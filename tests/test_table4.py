@@ -52,7 +52,8 @@ def records():
     score = {"num_rare": 9, "num_cells": 99, "seconds": 2.0, "peak_mb": 1024.0, "auprc": 0.5}
     base = {"dataset": "paul15", "method": "graphfm", "seed": 0} | score
     power = [
-        base | {"setting": "power", "design": share, "seed": seed, "f1": f1, "pooled_f1": f1, "num_populations": 1.0}
+        base
+        | {"setting": "power", "design": share, "seed": seed, "f1": f1, "pooled_f1": f1 / 2, "num_populations": 1.0}
         for share, values in ((0.1, (0.2, 0.4)), (0.01, (0.8, 1.0)))
         for seed, f1 in enumerate(values)
     ]
@@ -78,7 +79,7 @@ def records():
 def test_tables_say_what_was_kept():
     kept = records()
     text = table4.everything(kept)
-    assert "| `graphfm` | 0.30 | 0.90 | 0.600 | 1.00 | 0.00 | 2.0 |" in text
+    assert "| `graphfm` | 0.30 | 0.90 | 0.600 | 0.300 | 1.00 | 0.00 | 2.0 | 2 |" in text
     assert (
         "CD34+ 9/99" in text and "| `graphfm` | 0.96 / 0.50 (2) |" in text and "| `graphfm` | 1.00 | 2 | 1.0 |" in text
     )
