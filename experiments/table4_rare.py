@@ -7,9 +7,9 @@ Expect:  see the README
 
 Setting: ``power``: a type of a labelled data set (cell line H838 of sc_mixology, B cells of Kang's blood, neutrophils
          of Paul's marrow), or the rare type of the toy, at 10 % to 0.1 % and at 0 % of the cells, ten draws each,
-         if two cells are left; three of scCAD, GiniClust3 and the variants. ``dealt``: the same backgrounds without a rare type, each gene dealt among the cells
-         of a type and batch, so that nothing can be rare. ``native``: types that are rare as they are. ``scale``:
-         100,000 simulated cells, 0.5 % rare.
+         three of scCAD, GiniClust3 and the variants, if two cells are left. ``dealt``: the same backgrounds without a
+         rare type, each gene dealt among the cells of a type and batch, so that nothing can be rare. ``native``: types
+         that are rare as they are. ``scale``: 100,000 simulated cells, 0.5 % rare.
 Scores:  ``f1``, ``precision``, ``recall`` of the called population that matches the type best; ``pooled_*`` of all
          called cells; ``num_populations``; ``auprc`` of the score over cells; where nothing is rare
          ``false_discovery``, 1 if anything was called.
