@@ -17,6 +17,8 @@ MARKER_EXCESS, MARKER_LOG_FOLD = 4.0, 1.0
 """Standard deviations, and log2, that a gene must have above every abundant type to mark a population."""
 IN_QUESTION = -10.0
 """Log odds below which no further explanation of a cell is looked for."""
+CHUNK = 256
+"""Cells that are dense at a time."""
 
 
 @dataclass(frozen=True)
@@ -194,12 +196,7 @@ class Background:
 
     def distances(self) -> np.ndarray:
         """``[types, types]``, median log odds of a type's cells for it and against another; infinite with itself."""
-        kinds = slice(self.num_types)
-        _, _, logs, sums, _ = self._whole
-        fit = np.empty((len(self), self.num_types))
-        for batch in range(self.num_batches):
-            cells = np.flatnonzero(self.batches == batch)
-            fit[cells] = self.counts[cells] @ logs[kinds, batch].T - self.depth[cells, None] * sums[kinds, batch]
+        fit = self._fits(np.arange(len(self)))[:, : self.num_types]
         own = [np.median(fit[self.types == k, k, None] - fit[self.types == k], axis=0) for k in range(self.num_types)]
         both = np.array(own)
         both = (both + both.T) / 2
@@ -208,19 +205,47 @@ class Background:
 
     def agreement(self, cells: np.ndarray) -> np.ndarray:
         """Log odds of each of these cells that what the others of them share explains it, not types or doublets."""
-        dispersion, every, logs, sums, effect = self._whole
-        counts, depth, batches = self.counts[cells].toarray(), self.depth[cells], self.batches[cells]
-        fit = np.empty((len(cells), len(sums)))
-        for batch in np.unique(batches):
-            here = batches == batch
-            fit[here] = counts[here] @ logs[:, batch].T - depth[here, None] * sums[:, batch]
-        best = fit.sum(axis=0).argmax()
-        base = self._carried_over(every[best], effect)[batches]
+        dispersion, every, _, _, effect = self._whole
+        counts, depth = self.counts[cells].toarray(), self.depth[cells]
+        fit = self._fits(cells)
+        base = self._carried_over(every[fit.sum(axis=0).argmax()], effect)[self.batches[cells]]
         expected = depth[:, None] * base
         change = _log_fold(counts.sum(axis=0) - counts, expected.sum(axis=0) - expected, dispersion)
-        gain = (counts * change / dispersion).sum(axis=1) - depth * (base * np.expm1(change) / dispersion).sum(axis=1)
-        own = (counts * np.log(base) / dispersion).sum(axis=1) - depth * (base / dispersion).sum(axis=1)
-        return gain - np.maximum(fit.max(axis=1) - own, 0.0)
+        return _explained(counts, depth, base, change, dispersion, fit)
+
+    def vouched(self, neighbors: np.ndarray) -> np.ndarray:
+        """``[cells]``, log odds that what a cell's `neighbors` share explains it, not types or doublets.
+
+        Parameters
+        ----------
+        neighbors
+            ``[cells, k]``, rows; a cell is none of its own.
+        """
+        dispersion, every, _, _, effect = self._whole
+        of_type = np.stack([self._carried_over(rates, effect) for rates in every[: self.num_types]])
+        odds = np.empty(len(self))
+        for start in range(0, len(self), CHUNK):
+            cells = np.arange(start, min(start + CHUNK, len(self)))
+            near = neighbors[cells]
+            place = np.repeat(np.arange(len(cells)), near.shape[1])
+            depths = np.zeros((len(cells), self.num_batches))
+            np.add.at(depths, (place, self.batches[near.ravel()]), self.depth[near.ravel()])
+            of_cell = of_type[self.types[cells]]
+            pick = sp.csr_matrix((np.ones(near.size), (place, near.ravel())), shape=(len(cells), len(self)))
+            change = _log_fold((pick @ self.counts).toarray(), np.einsum("cb,cbg->cg", depths, of_cell), dispersion)
+            base = of_cell[np.arange(len(cells)), self.batches[cells]]
+            counts, depth = self.counts[cells].toarray(), self.depth[cells]
+            odds[cells] = _explained(counts, depth, base, change, dispersion, self._fits(cells))
+        return odds
+
+    def _fits(self, cells: np.ndarray) -> np.ndarray:
+        """``[cells, pairs]``, quasi-likelihood of each cell under each explanation, all cells counted."""
+        _, _, logs, sums, _ = self._whole
+        fit = np.empty((len(cells), len(sums)))
+        for batch in np.unique(self.batches[cells]):
+            here = self.batches[cells] == batch
+            fit[here] = self.counts[cells[here]] @ logs[:, batch].T - self.depth[cells[here], None] * sums[:, batch]
+        return fit
 
     def judge(self, members: np.ndarray) -> Population:
         """How much better the profile of these cells explains each cell than all that is abundant without them."""
@@ -296,3 +321,17 @@ class Background:
 def _log_fold(counts: np.ndarray, expected: np.ndarray, dispersion: np.ndarray) -> np.ndarray:
     prior = PRIOR_COUNTS * dispersion
     return np.log((counts + prior) / (np.maximum(expected, 0.0) + prior))
+
+
+def _explained(
+    counts: np.ndarray,
+    depth: np.ndarray,
+    base: np.ndarray,
+    change: np.ndarray,
+    dispersion: np.ndarray,
+    fit: np.ndarray,
+) -> np.ndarray:
+    """``[cells]``, log odds of rates `base` times the exponential of `change` against `base` and all explanations."""
+    own = (counts * np.log(base) / dispersion).sum(axis=1) - depth * (base / dispersion).sum(axis=1)
+    gain = (counts * change / dispersion).sum(axis=1) - depth * (base * np.expm1(change) / dispersion).sum(axis=1)
+    return gain - np.maximum(fit.max(axis=1) - own, 0.0)

@@ -39,8 +39,9 @@ N_TYPE_NEIGHBORS, N_NEIGHBORS = 15, 10
 MIN_DISTINCTNESS, MIN_SEPARATION, MIN_MARKERS, MIN_STABILITY = 0.4, 0.6, 5, 0.7
 MIN_YARDSTICK = 25.0
 """Log odds: types that are nearer to each other are parts of one, and no measure."""
-TESTED_GROUPS, TESTED_CELLS, SETTLED_GROUPS = 3000, 500, 300
-"""Most candidates that are looked at, most cells of each that are asked, and most candidates that may take in cells."""
+TESTED_GROUPS, TESTED_NEIGHBORS, TESTED_CELLS, SETTLED_GROUPS = 3000, 300, 500, 400
+"""Most communities, and most cells with their neighbours, that are looked at as candidates; most cells of a candidate
+that are asked; most candidates that may take in cells."""
 SAME, OVERLAP = 0.8, 0.3
 """Share of its cells in a population that has settled, above which a candidate is left out, or a population dropped."""
 TAKEN = 0.15
@@ -364,15 +365,18 @@ class _Search:
     ) -> list[np.ndarray]:
         """Small groups whose members vouch for each other, the surest first; how much goes to `score`."""
         closed = {}
-        for space in spaces:
-            indices = nearest(space, N_NEIGHBORS, seed=self.seed)
+        near = [nearest(space, N_NEIGHBORS, seed=self.seed) for space in spaces]
+        for indices in near:
             bounds = {"min_cells": self.min_cells, "max_cells": 1.2 * self.max_cells}
             closed |= {
                 rows.tobytes(): (closure, rows) for closure, rows in small_groups(indices, **bounds, seed=self.seed)
             }
-        tested = sorted(closed.values(), key=lambda group: -group[0])[:TESTED_GROUPS]
+        tested = [cells for _, cells in sorted(closed.values(), key=lambda group: -group[0])[:TESTED_GROUPS]]
+        # communities are too coarse for what has hardly more cells than a cell has neighbours
+        few = near[0][:, : self.min_cells]
+        tested += [np.append(few[cell], cell) for cell in np.argsort(-background.vouched(few))[:TESTED_NEIGHBORS]]
         vouched, sizes = [], np.bincount(background.types)
-        for _, cells in tqdm(tested, desc="small groups", disable=len(score) < 20_000):
+        for cells in tqdm(tested, desc="small groups", disable=len(score) < 20_000):
             asked = cells[:: -(-len(cells) // TESTED_CELLS)]
             odds = background.agreement(asked)
             # a group that makes up much of what was taken for a type cannot be told from it before it is taken out

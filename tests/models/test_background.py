@@ -21,44 +21,65 @@ def data():
     return rng.poisson(rates * depth[:, None]).astype(float), types, batches, rare
 
 
-def slow_odds(x, types, batches, members):
-    """Log odds cell by cell, gene by gene, as the docstrings say."""
-    n, genes = x.shape
+def slow_background(x, types, batches, counted):
+    """Sizes of the cells, dispersion, rates of types and of doublets, and what carries them over, from some cells."""
     s = x.sum(1) / np.median(x.sum(1))
-    rest = ~members
-    overall = x[rest].sum(0) / s[rest].sum() + 1e-12
-    rate = np.zeros((3, 2, genes))
+    overall = x[counted].sum(0) / s[counted].sum() + 1e-12
+    rate = np.zeros((3, 2, x.shape[1]))
     for t in range(3):
-        of = rest & (types == t)
+        of = counted & (types == t)
         whole = (x[of].sum(0) + 5 * overall) / (s[of].sum() + 5)
         for b in range(2):
             here = of & (batches == b)
             rate[t, b] = (x[here].sum(0) + 5 * whole) / (s[here].sum() + 5)
-    chi = np.zeros(genes)
-    for c in np.flatnonzero(rest):
+    chi = np.zeros(x.shape[1])
+    for c in np.flatnonzero(counted):
         mean = s[c] * rate[types[c], batches[c]]
         chi += (x[c] - mean) ** 2 / mean
-    phi = np.maximum(chi / rest.sum(), 1)
+    phi = np.maximum(chi / counted.sum(), 1)
     content = [s[types == t].mean() for t in range(3)]
     every = [rate[t] for t in range(3)]
     for a, b in ((0, 1), (0, 2), (1, 2)):
         w = content[a] / (content[a] + content[b])
         every.append(w * rate[a] + (1 - w) * rate[b])
-    like = lambda c, r: ((x[c] * np.log(r) - s[c] * r) / phi).sum()  # noqa: E731
-    rows = np.flatnonzero(members)
-    best = every[int(np.argmax([sum(like(c, e[batches[c]]) for c in rows) for e in every]))]
     share = [s[batches == b].sum() / s.sum() for b in range(2)]
     over = lambda e: share[0] * e[0] + share[1] * e[1]  # noqa: E731
-    base = [np.median([rate[t, b] / over(rate[t]) for t in range(3)], axis=0) * over(best) for b in range(2)]
-    odds = np.zeros(n)
-    for c in range(n):
+    effect = [np.median([rate[t, b] / over(rate[t]) for t in range(3)], axis=0) for b in range(2)]
+    return s, phi, every, lambda e: [effect[b] * over(e) for b in range(2)]
+
+
+def slow_odds(x, types, batches, members):
+    """Log odds cell by cell, gene by gene, as the docstrings say."""
+    s, phi, every, carried = slow_background(x, types, batches, ~members)
+    like = lambda c, r: ((x[c] * np.log(r) - s[c] * r) / phi).sum()  # noqa: E731
+    rows = np.flatnonzero(members)
+    base = carried(every[int(np.argmax([sum(like(c, e[batches[c]]) for c in rows) for e in every]))])
+    odds = np.zeros(len(x))
+    for c in range(len(x)):
         others = [r for r in rows if r != c]
         pooled = x[others].sum(0)
         expected = sum(s[r] * base[batches[r]] for r in others)
         own = base[batches[c]] * (pooled + 2 * phi) / (expected + 2 * phi)
         abundant = max(like(c, e[batches[c]]) for e in (*every, base))
-        odds[c] = like(c, own) - abundant + np.log(len(rows) / n)
+        odds[c] = like(c, own) - abundant + np.log(len(rows) / len(x))
     return odds
+
+
+def test_what_neighbours_vouch_for_equals_a_loop(data, monkeypatch):
+    x, types, batches, rare = data
+    monkeypatch.setattr(module, "CHUNK", 100)
+    rng = np.random.default_rng(3)
+    neighbors = np.array([rng.choice(np.flatnonzero(rare if rare[c] else ~rare), 4) for c in range(len(x))])
+    found = Background(sp.csr_matrix(x), types, batches).vouched(neighbors)
+    s, phi, every, carried = slow_background(x, types, batches, np.ones(len(x), dtype=bool))
+    like = lambda c, r: ((x[c] * np.log(r) - s[c] * r) / phi).sum()  # noqa: E731
+    for c in range(len(x)):
+        base = carried(every[types[c]])
+        expected = sum(s[r] * base[batches[r]] for r in neighbors[c])
+        own = base[batches[c]] * (x[neighbors[c]].sum(0) + 2 * phi) / (expected + 2 * phi)
+        abundant = max(like(c, e[batches[c]]) for e in (*every, base))
+        assert found[c] == pytest.approx(like(c, own) - abundant, abs=1e-6)
+    assert found[rare].min() > np.quantile(found[~rare], 0.99)
 
 
 def test_odds_equal_a_loop(data):
