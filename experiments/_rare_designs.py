@@ -8,7 +8,7 @@ import numpy as np
 from anndata import AnnData
 
 from graphfm import datasets
-from graphfm.data.cell_groups import deal_within
+from graphfm.data.cell_groups import deal_within, largest_rare
 from graphfm.tl.rare import MAX_FRACTION
 
 PREVALENCES = (0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001, 0.0)
@@ -19,9 +19,9 @@ NUM_TOY = 3000
 class Made:
     """An abundant type of a labelled data set, of which few cells are kept, among types that are all abundant.
 
-    Types below `min_share` leave the background: whatever is called where no cell of `rare` is left is no labelled
-    type. That an unlabelled one is among it cannot be excluded; so there is also a background whose genes were dealt
-    among the cells of each type (``dealt``), in which nothing can be rare.
+    Types that are rare by the rule leave the background: whatever is called where no cell of `rare` is left is no
+    labelled type. That an unlabelled one is among it cannot be excluded; so there is also a background whose genes were
+    dealt among the cells of each type (``dealt``), in which nothing can be rare.
     """
 
     dataset: str
@@ -29,7 +29,6 @@ class Made:
     rare: str
     batch_key: str | None = None
     most: int | None = None
-    min_share: float = MAX_FRACTION  # what is rarer may be called
     kept: Callable[[AnnData], np.ndarray] = field(default=lambda adata: np.ones(adata.n_obs, dtype=bool))
 
     def draw(self, prevalence: float, seed: int, *, dealt: bool = False) -> tuple[AnnData, np.ndarray]:
@@ -38,7 +37,7 @@ class Made:
         labels = np.where(self.kept(adata), adata.obs[self.column].astype(str), "")
         names, sizes = np.unique(labels[labels != ""], return_counts=True)
         size = {n: min(s, self.most or s) for n, s in zip(names, sizes, strict=True) if n != self.rare}
-        abundant = [name for name in size if size[name] >= self.min_share * sum(size.values())]
+        abundant = [name for name in size if size[name] > largest_rare(sum(size.values()), MAX_FRACTION)]
         chosen = np.concatenate([rng.permutation(np.flatnonzero(labels == n))[: size[n]] for n in abundant])
         there = rng.permutation(np.flatnonzero(labels == self.rare))
         wanted = round(prevalence * len(chosen) / (1 - prevalence))
