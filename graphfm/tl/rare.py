@@ -39,9 +39,10 @@ N_TYPE_NEIGHBORS, N_NEIGHBORS = 15, 10
 MIN_DISTINCTNESS, MIN_SEPARATION, MIN_MARKERS, MIN_STABILITY = 0.4, 0.6, 5, 0.7
 MIN_YARDSTICK = 25.0
 """Log odds: types that are nearer to each other are parts of one, and no measure."""
-TESTED_GROUPS, TESTED_NEIGHBORS, TESTED_CELLS, SETTLED_GROUPS = 3000, 300, 500, 400
-"""Most communities, and most cells with their neighbours, that are looked at as candidates; most cells of a candidate
-that are asked; most candidates that may take in cells."""
+TESTED_GROUPS, TESTED_BALLS, TESTED_CELLS = 3000, 300, 500
+"""Most communities, and most cells with their neighbours, that are looked at; most cells of each that are asked."""
+SETTLED_GROUPS = 300
+"""Most communities that may take in cells."""
 SAME, OVERLAP = 0.8, 0.3
 """Share of its cells in a population that has settled, above which a candidate is left out, or a population dropped."""
 TAKEN = 0.15
@@ -363,7 +364,10 @@ class _Search:
     def _candidates(
         self, background: Background, spaces: tuple[np.ndarray, ...], yardstick: float, score: np.ndarray
     ) -> list[np.ndarray]:
-        """Small groups whose members vouch for each other, the surest first; how much goes to `score`."""
+        """Communities whose members vouch for each other, the surest first, and cells with neighbours that do.
+
+        How much they do goes to `score`.
+        """
         closed = {}
         near = [nearest(space, N_NEIGHBORS, seed=self.seed) for space in spaces]
         for indices in near:
@@ -371,21 +375,29 @@ class _Search:
             closed |= {
                 rows.tobytes(): (closure, rows) for closure, rows in small_groups(indices, **bounds, seed=self.seed)
             }
-        tested = [cells for _, cells in sorted(closed.values(), key=lambda group: -group[0])[:TESTED_GROUPS]]
+        groups = [cells for _, cells in sorted(closed.values(), key=lambda group: -group[0])[:TESTED_GROUPS]]
         # communities are too coarse for what has hardly more cells than a cell has neighbours
         few = near[0][:, : self.min_cells]
-        tested += [np.append(few[cell], cell) for cell in np.argsort(-background.vouched(few))[:TESTED_NEIGHBORS]]
-        vouched, sizes = [], np.bincount(background.types)
-        for cells in tqdm(tested, desc="small groups", disable=len(score) < 20_000):
-            asked = cells[:: -(-len(cells) // TESTED_CELLS)]
-            odds = background.agreement(asked)
-            # a group that makes up much of what was taken for a type cannot be told from it before it is taken out
-            much = (np.bincount(background.types[cells], minlength=len(sizes)) > TAKEN * sizes).any()
-            score[asked] = np.maximum(score[asked], UNSETTLED * odds)
-            if much or np.median(odds) > MIN_DISTINCTNESS / 4 * yardstick:
-                vouched.append((np.median(odds), cells))
-        vouched.sort(key=lambda group: -group[0])
-        return [cells for _, cells in vouched[:SETTLED_GROUPS]]
+        balls = [np.append(few[cell], cell) for cell in np.argsort(-background.vouched(few))[:TESTED_BALLS]]
+        least = MIN_DISTINCTNESS / 4 * yardstick
+        surest = sorted(_vouching(background, groups, least, score), key=lambda group: -group[0])[:SETTLED_GROUPS]
+        return [cells for _, cells in surest + _vouching(background, balls, least, score)]
+
+
+def _vouching(
+    background: Background, groups: list[np.ndarray], least: float, score: np.ndarray
+) -> list[tuple[float, np.ndarray]]:
+    """The groups whose members have typical odds above `least` by each other, and these odds."""
+    vouching, sizes = [], np.bincount(background.types)
+    for cells in tqdm(groups, desc="small groups", disable=len(score) < 20_000):
+        asked = cells[:: -(-len(cells) // TESTED_CELLS)]
+        odds = background.agreement(asked)
+        # a group that makes up much of what was taken for a type cannot be told from it before it is taken out
+        much = (np.bincount(background.types[cells], minlength=len(sizes)) > TAKEN * sizes).any()
+        score[asked] = np.maximum(score[asked], UNSETTLED * odds)
+        if much or np.median(odds) > least:
+            vouching.append((np.median(odds), cells))
+    return vouching
 
 
 def _yardstick(background: Background) -> float:
