@@ -38,6 +38,15 @@ def test_what_is_planted_is_found(found):
     assert found.uns["rare_params"]["largest"] == int(150 + 2 * 150**0.5) and "X_graphfm" not in found.obsm
 
 
+def test_neighbours_that_vouch_are_enough(monkeypatch):
+    """Without any community as a candidate."""
+    monkeypatch.setattr(graphfm.tl.rare, "TESTED_GROUPS", 0)
+    adata = toy(1500, 500, num_tfs=40, rare_fraction=0.005, seed=0)
+    tl.find_rare(adata, batch_key="batch", n_shuffles=0)
+    truth = adata.obs["is_rare"].to_numpy()
+    assert truth.sum() == 7 and population_scores(truth, adata.obs["rare_population"].astype(object))["f1"] > 0.8
+
+
 def test_nothing_is_called_where_nothing_is_rare():
     adata = toy(1500, 500, num_tfs=40, rare_fraction=0.0, seed=0)
     tl.find_rare(adata, batch_key="batch", n_shuffles=0)
