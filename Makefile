@@ -1,6 +1,7 @@
 # `make demo` and `make test` do everything, from an empty folder on: they build .venv first.
 PYTHON ?= python3
 PIP_ARGS ?=
+WORKERS ?= 2
 BIN := .venv/bin
 TABLES := $(sort $(basename $(notdir $(wildcard experiments/table*.py))))
 
@@ -18,7 +19,7 @@ demo: setup
 	$(BIN)/graphfm demo --out demo
 
 test: setup
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile
 
 lint: setup
 	$(BIN)/ruff check .

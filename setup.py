@@ -23,6 +23,7 @@ DEV = [
     "ipykernel>=6.29",
     "pyright[nodejs]>=1.1.400",
     "pytest>=8.0",
+    "pytest-xdist>=3.6",
     "rdata>=0.11",
     "ruff>=0.8",
 ]
