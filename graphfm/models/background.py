@@ -8,6 +8,8 @@ from functools import cached_property
 import numpy as np
 import scipy.sparse as sp
 
+from graphfm.data.cell_groups import knn_matrix
+
 NUM_GENES = 3000
 PRIOR_CELLS = 5.0
 """Cells' worth of counts by which a rate is drawn to that of all cells, or of a type's other batches."""
@@ -222,18 +224,17 @@ class Background:
             ``[cells, k]``, rows; a cell is none of its own.
         """
         dispersion, every, _, _, effect = self._whole
-        of_type = np.stack([self._carried_over(rates, effect) for rates in every[: self.num_types]])
+        of_type = self._batch_shares @ every[: self.num_types]
+        near = knn_matrix(neighbors, len(self))
+        depths = sp.csr_matrix((self.depth, (np.arange(len(self)), self.batches)), shape=(len(self), self.num_batches))
         odds = np.empty(len(self))
         for start in range(0, len(self), CHUNK):
             cells = np.arange(start, min(start + CHUNK, len(self)))
-            near = neighbors[cells]
-            place = np.repeat(np.arange(len(cells)), near.shape[1])
-            depths = np.zeros((len(cells), self.num_batches))
-            np.add.at(depths, (place, self.batches[near.ravel()]), self.depth[near.ravel()])
-            of_cell = of_type[self.types[cells]]
-            pick = sp.csr_matrix((np.ones(near.size), (place, near.ravel())), shape=(len(cells), len(self)))
-            change = _log_fold((pick @ self.counts).toarray(), np.einsum("cb,cbg->cg", depths, of_cell), dispersion)
-            base = of_cell[np.arange(len(cells)), self.batches[cells]]
+            # what is carried over is a rate of the type times what the batch does
+            rates = of_type[self.types[cells]]
+            expected = rates * ((near[cells] @ depths) @ effect)
+            change = _log_fold((near[cells] @ self.counts).toarray(), expected, dispersion)
+            base = rates * effect[self.batches[cells]]
             counts, depth = self.counts[cells].toarray(), self.depth[cells]
             odds[cells] = _explained(counts, depth, base, change, dispersion, self._fits(cells))
         return odds
