@@ -107,13 +107,17 @@ def test_a_representation_of_ones_own(found):
     assert population_scores(truth, adata.obs["rare_population"].astype(object))["f1"] > 0.9
 
 
-def test_the_limit_is_that_of_types_left_out(found):
+def test_the_limit_is_that_of_types_left_out(found, monkeypatch):
     adata = found.copy()
     tl.rare_limit(adata, sizes=(5, 30))
     table = adata.uns["rare_limit"]
     assert len(table) == 2 * adata.obs["rare_background"].nunique() and set(table["size"]) == {5, 30}
     large = table[table["size"] == 30]
     assert (large["f1"] > 0.8).mean() > 0.7 and adata.uns["rare_params"]["limit"] in (0, 5, 30)
+    # what does not come back is not called, and so not found
+    monkeypatch.setattr(graphfm.tl.rare, "MIN_STABILITY", 1.1)
+    tl.rare_limit(adata, sizes=(30,))
+    assert (adata.uns["rare_limit"]["f1"] == 0).all() and adata.uns["rare_params"]["limit"] == 0
     with pytest.raises(ValueError, match="min_cells=5"):
         tl.rare_limit(adata, sizes=(4,))
     with pytest.raises(KeyError, match="find_rare"):

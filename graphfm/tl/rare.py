@@ -193,6 +193,7 @@ def find_rare(
         "kind": kind,
         "organism": organism,
         "n_shuffles": n_shuffles,
+        "n_resamples": n_resamples,
         "seed": seed,
     }
     return adata if copy else None
@@ -232,7 +233,7 @@ def rare_limit(
     None. Written:
 
     - ``uns["rare_limit"]``: DataFrame: ``type`` (of ``obs["rare_background"]``), ``size``, ``fraction`` of the cells
-      then, ``draw``, ``f1`` of the population that matches best, 0 where none was an island;
+      then, ``draw``, ``f1`` of the called population that matches best, 0 where none was called;
     - ``uns["rare_params"]["limit"]``: smallest size from which on at least 80 % of types and draws are found with an F1
       of 0.5 or more; 0 if there is none.
 
@@ -269,7 +270,8 @@ def rare_limit(
         )
         found = search(counts[cells], logged[cells], None if own is None else own[cells])
         truth = np.isin(cells, left)
-        matches = [2 * (p.members & truth).sum() / (p.size + len(left)) for p in _islands(found)]
+        called = _called(found, search, int(params["n_resamples"]))
+        matches = [2 * (p.members & truth).sum() / (p.size + len(left)) for p, _ in called]
         rows.append((name, len(left), len(left) / len(cells), draw, float(max(matches, default=0.0))))
     table = pd.DataFrame(rows, columns=["type", "size", "fraction", "draw", "f1"])
     seen = (table["f1"] >= 0.5).groupby(table["size"]).mean() >= 0.8
