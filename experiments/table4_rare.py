@@ -229,6 +229,23 @@ def native_table(records: Sequence[dict]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def graph_table(records: Sequence[dict]) -> str:
+    """Markdown: does the graph help? Areas of graphfm and its variants over the draws that all of them have."""
+    rows = ("graphfm", *VARIANTS)
+    each = frame([r for r in records if r["method"] in rows], "power")
+    each = each[each["design"] > 0] if len(each) else each
+    if each.empty or each["method"].nunique() < 2:
+        return ""
+    wide = each.pivot_table("f1", ["dataset", "design", "seed"], "method", observed=True).dropna()
+    draws, area = wide.groupby("dataset").size(), wide.groupby(["dataset", "design"]).mean().groupby("dataset").mean()
+    lines = ["**Does the graph help?** Area of the matching population's F1, the same draws for each row", ""]
+    lines += ["| what the first graph is built from | " + " | ".join(area.index) + " |"]
+    lines += ["|---|" + "---:|" * len(area)]
+    lines += [f"| `{m}` | " + " | ".join(f"{v:.3f}" for v in area[m]) + " |" for m in rows if m in area]
+    lines += ["", "Draws and shares together: " + ", ".join(f"{name} {number}" for name, number in draws.items()) + "."]
+    return "\n".join(lines) + "\n"
+
+
 def scale_table(records: Sequence[dict]) -> str:
     """Markdown: time and memory for many cells."""
     each = frame(records, "scale")
@@ -242,7 +259,8 @@ def scale_table(records: Sequence[dict]) -> str:
 
 def everything(records: Sequence[dict]) -> str:
     """All tables."""
-    return "\n".join(part for part in (table(records), native_table(records), scale_table(records)) if part)
+    parts = (table(records), graph_table(records), native_table(records), scale_table(records))
+    return "\n".join(part for part in parts if part)
 
 
 def main() -> None:

@@ -90,7 +90,16 @@ def test_tables_say_what_was_kept():
     area = table4.areas(table4.power(kept + other))
     # only the share that both were run at counts
     assert area.loc["graphfm", "paul15"] == pytest.approx(0.3) and area.loc["fire", "paul15"] == pytest.approx(0.1)
-    assert table4.everything([]) == ""
+    assert table4.everything([]) == "" and "Does the graph help" not in text
+
+
+def test_variants_are_compared_on_the_draws_that_all_have():
+    ours = [r for r in records() if r["setting"] == "power"]
+    # of the two draws of graphfm, with an F1 of 0.2 and 0.8 and of 0.4 and 1, the variant has the second
+    variant = [r | {"method": "graphfm:no_graph", "f1": 0.1} for r in ours if r["seed"] == 1]
+    text = table4.graph_table(ours + variant)
+    assert "| `graphfm` | 0.700 |" in text and "| `graphfm:no_graph` | 0.100 |" in text and "paul15 2." in text
+    assert "pca" not in text and table4.graph_table(ours) == ""
 
 
 def test_jobs_are_told_apart():
