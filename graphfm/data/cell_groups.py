@@ -144,6 +144,24 @@ def residual_components(
 ) -> np.ndarray:
     """Principal components of what is left of expression within groups, every cell scaled to length 1.
 
+    Parameters
+    ----------
+    expression, groups, num_components, seed
+        As for `components_within`.
+
+    Returns
+    -------
+    float64 ``[cells, components]``.
+    """
+    scores = components_within(expression, groups, num_components=num_components, seed=seed)
+    return scores / np.maximum(np.linalg.norm(scores, axis=1, keepdims=True), 1e-12)
+
+
+def components_within(
+    expression: sp.csr_matrix, groups: np.ndarray, *, num_components: int = NUM_COMPONENTS, seed: int = 0
+) -> np.ndarray:
+    """Principal components of expression that is standardised within groups.
+
     Each gene is standardised within each group, so that a gene that only a few cells of a group have counts for much.
     The matrix stays sparse: the groups' means are taken off in products.
 
@@ -160,7 +178,7 @@ def residual_components(
 
     Returns
     -------
-    float64 ``[cells, components]``.
+    float64 ``[cells, components]``, in no order.
     """
     n, number = len(groups), int(groups.max()) + 1
     members = sp.csr_matrix((np.ones(n), (groups, np.arange(n))), shape=(number, n))
@@ -194,8 +212,7 @@ def residual_components(
     possible = min(num_components, min(expression.shape) - 1)
     first = np.random.default_rng(seed).standard_normal(min(expression.shape))
     left, strength, _ = svds(residual, k=possible, v0=first)
-    scores = left * strength
-    return scores / np.maximum(np.linalg.norm(scores, axis=1, keepdims=True), 1e-12)
+    return left * strength
 
 
 def small_groups(

@@ -1,5 +1,6 @@
 """Tools: from AnnData to AnnData with a trained model."""
 
+from graphfm.tl.domains import spatial_domains
 from graphfm.tl.embedding import embed, layer_states
 from graphfm.tl.graphs import build_graphs
 from graphfm.tl.knowledge import pretrain_grn
@@ -21,4 +22,5 @@ __all__ = [
     "pretrain_grn",
     "rare_limit",
     "regulon_activity",
+    "spatial_domains",
 ]
