@@ -54,8 +54,8 @@ def test_results_survive_a_file(found, tmp_path):
     [
         ({"n_domains": 1}, ValueError, "n_domains=1"),
         ({"n_domains": 500}, ValueError, "n_domains=500"),
-        ({"n_domains": 3, "library_key": "section"}, KeyError, "section"),
-        ({"n_domains": 3, "spatial_key": "X_umap"}, KeyError, "X_umap"),
+        ({"n_domains": 3, "library_key": "section"}, KeyError, "section.*slide"),
+        ({"n_domains": 3, "spatial_key": "X_umap"}, KeyError, "X_umap.*spatial"),
         ({"n_domains": 3, "layer": "raw"}, KeyError, "raw"),
         ({"n_domains": 3, "n_neighbors": 0}, ValueError, "n_neighbors=0"),
         ({"n_domains": 3, "n_neighbors": 300}, ValueError, "n_neighbors=300"),

@@ -6,6 +6,7 @@ import random
 from collections.abc import Iterator
 
 import numpy as np
+import pandas as pd
 import scipy.sparse as sp
 from scipy.sparse.linalg import LinearOperator, svds
 
@@ -17,6 +18,13 @@ LINKS = 200_000
 """Links that are weighed at a time."""
 REFERENCE_CELLS = 5000
 """Cells of each batch that neighbours are looked for among, at most."""
+
+
+def group_numbers(obs: pd.DataFrame, key: str | None) -> np.ndarray:
+    """Number of each cell's group, by the names in a column; 0 for all without one."""
+    if key is None:
+        return np.zeros(len(obs), dtype=np.int64)
+    return np.unique(obs[key].astype(str), return_inverse=True)[1]
 
 
 def largest_rare(num_cells: int, max_fraction: float) -> float:

@@ -87,10 +87,11 @@ def settle_domains(densities: np.ndarray, graph: sp.csr_matrix, start: np.ndarra
     shares = _drawn(probability.T @ types, overall)
     for _ in range(ROUNDS):
         likelihood = densities @ shares.T
-        strength = field_strength(probability, around @ probability)
+        own, near = np.log(likelihood), around @ probability
+        strength = field_strength(probability, near)
         for _ in range(SWEEPS):
-            field = strength * (around @ probability)
-            probability = (1 - STEP) * probability + STEP * softmax(np.log(likelihood) + field, axis=1)
+            probability = (1 - STEP) * probability + STEP * softmax(own + strength * near, axis=1)
+            near = around @ probability
         # of the cells of a domain, each counts to the types by how likely these are there
         shares = _drawn(shares * ((probability / likelihood).T @ densities), overall)
     return Domains(probability, shares, strength)

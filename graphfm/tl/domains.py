@@ -10,9 +10,9 @@ from anndata import AnnData
 
 from graphfm import _keys, io
 from graphfm._checks import check_unique_genes
-from graphfm.data.cell_groups import components_within
+from graphfm.data.cell_groups import components_within, group_numbers
 from graphfm.io.files import writable
-from graphfm.io.matrix import stack, stored_values
+from graphfm.io.matrix import stored_values
 from graphfm.memory import announced
 from graphfm.models.domains import mixture_densities, settle_domains
 from graphfm.pp.spatial import spatial_graph
@@ -96,10 +96,10 @@ def spatial_domains(
         raise ValueError(f"n_domains={n_domains}: pass a number from 2 to half of the {adata.n_obs} cells.")
     check_unique_genes(adata)
     adata = writable(adata, copy=copy)
-    neighbors, slides = _neighbors(adata, library_key, spatial_key, n_neighbors)
+    neighbors = _neighbors(adata, library_key, spatial_key, n_neighbors)
+    slides = group_numbers(adata.obs, library_key)
     with announced(f"domains of {adata.n_obs:,} cells", 60 * stored_values(adata, layer=layer)):
-        logged = stack([part for _, part in io.row_chunks(adata, layer=layer, kind=kind)])
-        values = _values(logged, slides, seed)
+        values = _values(io.expression(adata, layer=layer, kind=kind), slides, seed)
         start = mixture_densities(_blurred(values, neighbors), n_domains, seed=seed)
         types = mixture_densities(values, min(NUM_TYPES, adata.n_obs // 2), seed=seed)
         found = settle_domains(types, neighbors, start / start.sum(axis=1, keepdims=True))
@@ -117,18 +117,12 @@ def spatial_domains(
     return adata if copy else None
 
 
-def _neighbors(
-    adata: AnnData, library_key: str | None, spatial_key: str, n_neighbors: int
-) -> tuple[sp.csr_matrix, np.ndarray]:
-    """Symmetric graph within slides, and the number of each cell's slide."""
-    shell = AnnData(obs=adata.obs[[library_key]] if library_key in adata.obs else pd.DataFrame(index=adata.obs_names))
-    shell.obsm = {key: value for key, value in adata.obsm.items() if key == spatial_key}
+def _neighbors(adata: AnnData, library_key: str | None, spatial_key: str, n_neighbors: int) -> sp.csr_matrix:
+    """Symmetric graph within slides; the graphs of `adata` stay as they are."""
+    shell = AnnData(obs=adata.obs, obsm=dict(adata.obsm))
     spatial_graph(shell, n_neighbors=n_neighbors, library_key=library_key, spatial_key=spatial_key)
     near = shell.obsp[_keys.SPATIAL_CONNECTIVITIES]
-    slides = np.zeros(adata.n_obs, dtype=np.int64)
-    if library_key is not None:
-        slides = np.unique(adata.obs[library_key].astype(str), return_inverse=True)[1]
-    return sp.csr_matrix(near.maximum(near.T)), slides
+    return sp.csr_matrix(near.maximum(near.T))
 
 
 def _values(logged: sp.csr_matrix, slides: np.ndarray, seed: int) -> np.ndarray:
@@ -149,23 +143,20 @@ def _write(adata: AnnData, probability: np.ndarray, slides: np.ndarray, key: str
     label = probability.argmax(axis=1)
     sizes = np.bincount(label, minlength=probability.shape[1])
     order = np.argsort(-sizes, kind="stable")
-    order = order[sizes[order] > 0]
-    if len(order) < len(sizes):
-        logger.warning("spatial_domains: %d of %d domains have no cell", len(sizes) - len(order), len(sizes))
-    names = [f"domain {number}" for number in range(1, len(order) + 1)]
-    confidence = probability.max(axis=1)
-    codes = np.empty(len(sizes), dtype=np.int64)
-    codes[order] = np.arange(len(order))
-    codes = codes[label]
+    number = np.count_nonzero(sizes)
+    if number < len(sizes):
+        logger.warning("spatial_domains: %d of %d domains have no cell", len(sizes) - number, len(sizes))
+    names = [f"domain {rank}" for rank in range(1, number + 1)]
+    codes, confidence = np.argsort(order)[label], probability.max(axis=1)
     adata.obs[key] = pd.Categorical.from_codes(codes, categories=pd.Index(names, dtype=object))
     adata.obs[f"{key}_confidence"] = confidence
-    rows = [codes == number for number in range(len(order))]
+    cells = pd.DataFrame({"confidence": confidence, "slide": slides}).groupby(codes)
     adata.uns[key] = pd.DataFrame(
         {
             "domain": names,
-            "size": sizes[order],
-            "fraction": sizes[order] / len(label),
-            "confidence": [confidence[there].mean() for there in rows],
-            "slides": [len(np.unique(slides[there])) for there in rows],
+            "size": cells.size(),
+            "fraction": cells.size() / len(label),
+            "confidence": cells["confidence"].mean(),
+            "slides": cells["slide"].nunique(),
         }
     )

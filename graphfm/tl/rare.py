@@ -18,6 +18,7 @@ from graphfm.data.cell_groups import (
     abundant_types,
     balanced_graph,
     deal_within,
+    group_numbers,
     largest_rare,
     residual_components,
     small_groups,
@@ -166,7 +167,7 @@ def find_rare(
     search = _Search(
         _Embedding(model, organism, device),
         adata.var,
-        _batches(adata, batch_key),
+        group_numbers(adata.obs, batch_key),
         min_cells=min_cells,
         max_fraction=max_fraction,
         seed=seed,
@@ -251,7 +252,7 @@ def rare_limit(
         raise ValueError(f"sizes={list(sizes)}: pass numbers of at least min_cells={params['min_cells']}.")
     counts, logged = _matrices(adata, None if params["layer"] == "X" else params["layer"], params["kind"])
     types = adata.obs[f"{key}_background"].astype(str).to_numpy()
-    batches = _batches(adata, params["batch_key"] or None)
+    batches = group_numbers(adata.obs, params["batch_key"] or None)
     own = None if params["use_rep"] == _keys.X_GRAPHFM else np.asarray(adata.obsm[params["use_rep"]])
     embedding = _Embedding(model, str(params["organism"]), device)
     rows = []
@@ -285,12 +286,6 @@ def _matrices(adata: AnnData, layer: str | None, kind: str) -> tuple[sp.csr_matr
     """Counts, or what is proportional to them, and log-normalised expression."""
     counts, logged = (stack(list(part)) for part in zip(*io.row_chunks(adata, layer=layer, kind=kind), strict=True))
     return counts.expm1() if kind == "log1p" else counts, logged
-
-
-def _batches(adata: AnnData, batch_key: str | None) -> np.ndarray:
-    if batch_key is None:
-        return np.zeros(adata.n_obs, dtype=np.int64)
-    return np.unique(adata.obs[batch_key].astype(str), return_inverse=True)[1]
 
 
 @dataclass(frozen=True)
