@@ -1,8 +1,8 @@
-"""Metrics over arrays and tables of predictions: `labels`, `grn`, `rare`, `spatial`, `smoothing`. None sees a model."""
+"""Metrics over arrays and tables of predictions; none sees a model."""
 
 import importlib
 
-__all__ = ["grn", "labels", "rare", "smoothing", "spatial"]
+__all__ = ["grn", "imputation", "labels", "rare", "smoothing", "spatial"]
 
 
 def __getattr__(name: str):

@@ -163,3 +163,56 @@ def label_accuracy(predicted: np.ndarray, labels: np.ndarray) -> dict[str, float
         both = (truth == name).sum() + (guess == name).sum()
         scores.append(2 * (hit & (truth == name)).sum() / both)
     return {"accuracy": float(hit.mean()), "macro_f1": float(np.mean(scores))}
+
+
+def linear_probe(
+    embedding: np.ndarray, labels: np.ndarray, groups: np.ndarray, *, folds: int = 5, seed: int = 0
+) -> dict[str, float]:
+    """Accuracy of a logistic regression on cells of groups that it was not fitted on.
+
+    Groups are blocks of a tissue (`graphfm.metrics.spatial.tissue_blocks`), so that a cell is not judged by the cell
+    beside it, or slides, to ask whether labels go from one slide to the next. Features are standardised on the fitted
+    cells. A class that no fitted cell has is missed, and counts as such.
+
+    Parameters
+    ----------
+    embedding
+        ``[cells, features]``; finite.
+    labels
+        ``[cells]``.
+    groups
+        ``[cells]``, cells of one group are held out together.
+    folds
+        Parts of the cross-validation; at most as many as there are groups.
+    seed
+        Seed by which groups are dealt to folds.
+
+    Returns
+    -------
+    dict
+        ``accuracy`` and ``macro_f1`` of the held-out predictions, fractions.
+
+    Raises
+    ------
+    ValueError
+        On other lengths, NaN, one class only, fewer than two groups, or a fold whose other cells are of one class.
+    """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import GroupKFold
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    y = _checks.codes(labels, name="labels")
+    x = _checks.matrix(embedding, name="embedding", num_rows=len(y))
+    group = _checks.codes(groups, name="groups", num_rows=len(y))
+    _checks.several(y, name="labels")
+    number = len(np.unique(group))
+    if folds < 2 or number < 2:
+        raise ValueError(f"groups and folds must be at least 2, got {number} groups and folds={folds}.")
+    predicted = np.empty_like(y)
+    for train, test in GroupKFold(min(folds, number), shuffle=True, random_state=seed).split(x, y, group):
+        if len(np.unique(y[train])) < 2:
+            raise ValueError("Without the cells of one fold labels has one class only. Pass more or smaller groups.")
+        probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
+        predicted[test] = probe.fit(x[train], y[train]).predict(x[test])
+    return label_accuracy(predicted, y)

@@ -6,6 +6,8 @@ smoother, and both reward smoothing whether it is right or not: read them beside
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 
 from graphfm.metrics import _checks
@@ -29,7 +31,8 @@ def domain_scores(
     Returns
     -------
     dict
-        ``ari``, ``nmi``, ``homogeneity``, ``completeness`` (all slides together), ``chaos``, ``pas``, ``border_f1``.
+        ``ari``, ``nmi``, ``homogeneity``, ``completeness``, ``smallest_recall`` (all slides together), ``chaos``,
+        ``pas``, ``border_f1``, and with several slides ``slide_divergence``.
 
     Raises
     ------
@@ -49,7 +52,123 @@ def domain_scores(
     found_border = np.concatenate([border(found[p], xy[p]) for p in parts])
     size = true_border.sum() + found_border.sum()
     result["border_f1"] = float(2 * (true_border & found_border).sum() / size) if size else 1.0
+    result["smallest_recall"] = smallest_recall(found, y)
+    if len(parts) > 1:
+        result["slide_divergence"] = slide_divergence(found, slide)
     return result
+
+
+def smallest_recall(predicted: np.ndarray, labels: np.ndarray) -> float:
+    """Share of the smallest known domain that lies in the cluster that is assigned to it.
+
+    Clusters are assigned to domains one to one, for the most cells in common (Kuhn 1955, doi:10.1002/nav.3800020109).
+    Where several assignments are best, the kindest to the smallest domain counts; several smallest are averaged.
+
+    Parameters
+    ----------
+    predicted, labels
+        ``[cells]``.
+
+    Returns
+    -------
+    float
+        In [0, 1]; 0 where the smallest domain has no cluster.
+
+    Raises
+    ------
+    ValueError
+        On other lengths or missing labels.
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    y = _checks.codes(labels, name="labels")
+    found = _checks.codes(predicted, name="predicted", num_rows=len(y))
+    common = np.zeros((y.max() + 1, found.max() + 1), dtype=np.int64)
+    np.add.at(common, (y, found), 1)
+    size = common.sum(axis=1)
+    recalls = []
+    for smallest in np.flatnonzero(size == size.min()):
+        worth = common * (len(y) + 1)
+        worth[smallest] += common[smallest]
+        domain, cluster = linear_sum_assignment(worth, maximize=True)
+        recalls.append(common[domain, cluster][domain == smallest].sum() / size[smallest])
+    return float(np.mean(recalls))
+
+
+def slide_divergence(predicted: np.ndarray, slides: np.ndarray) -> float:
+    """Mean Jensen-Shannon divergence of the domains' shares between two slides: 0 if all slides have the same.
+
+    Slides of one tissue should have the same domains. It does not say that they are right: read it beside agreement.
+
+    Parameters
+    ----------
+    predicted, slides
+        ``[cells]``.
+
+    Returns
+    -------
+    float
+        In [0, 1] (base 2).
+
+    Raises
+    ------
+    ValueError
+        On other lengths, missing labels, or one slide only.
+
+    References
+    ----------
+    Lin 1991, doi:10.1109/18.61115; for slides: Blampey et al. 2025, doi:10.1038/s41592-025-02899-6.
+    """
+    from scipy.spatial.distance import jensenshannon
+
+    found = _checks.codes(predicted, name="predicted")
+    slide = _checks.codes(slides, name="slides", num_rows=len(found))
+    if slide.max() < 1:
+        raise ValueError("slides has one slide only; a divergence needs two. Leave it out.")
+    shares = [np.bincount(found[slide == s], minlength=found.max() + 1) for s in range(slide.max() + 1)]
+    distances = [jensenshannon(a, b, base=2) for a, b in itertools.combinations(shares, 2)]
+    return float(np.square(distances).mean())
+
+
+def tissue_blocks(
+    coordinates: np.ndarray, *, slides: np.ndarray | None = None, number: int = 20, seed: int = 0
+) -> np.ndarray:
+    """Compact blocks of each slide, to hold out together (`graphfm.metrics.labels.linear_probe`).
+
+    Random cells would be judged by the cells beside them. Blocks are the k-means clusters of the coordinates.
+
+    Parameters
+    ----------
+    coordinates
+        ``[cells, 2 or 3]``.
+    slides
+        ``[cells]`` slide of each cell.
+    number
+        Blocks of a slide; a slide with fewer cells has as many as cells.
+    seed
+        Of k-means.
+
+    Returns
+    -------
+    numpy.ndarray
+        ``[cells]`` int, number of the block; none is in two slides.
+
+    Raises
+    ------
+    ValueError
+        On other lengths, NaN, or `number` below 1.
+    """
+    from sklearn.cluster import KMeans
+
+    xy = _checks.matrix(coordinates, name="coordinates").astype(np.float64)
+    slide = np.zeros(len(xy), dtype=int) if slides is None else _checks.codes(slides, name="slides", num_rows=len(xy))
+    if number < 1:
+        raise ValueError(f"number must be at least 1, got {number}.")
+    blocks = np.empty(len(xy), dtype=np.int64)
+    for s in np.unique(slide):
+        part = slide == s
+        blocks[part] = s * number + KMeans(min(number, part.sum()), n_init=1, random_state=seed).fit_predict(xy[part])
+    return blocks
 
 
 def chaos(labels: np.ndarray, coordinates: np.ndarray) -> float:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from graphfm.metrics.labels import agreement, clustering_scores, knn_accuracy, label_accuracy
+from graphfm.metrics.labels import agreement, clustering_scores, knn_accuracy, label_accuracy, linear_probe
 
 
 def blobs(seed, n=120, d=4, scale=1.0):
@@ -88,3 +88,44 @@ def test_bad_inputs():
     x[0, 0] = np.nan
     with pytest.raises(ValueError, match="embedding has NaN"):
         knn_accuracy(x, y)
+
+
+def test_a_probe_judges_cells_of_groups_it_has_not_seen():
+    x, y = blobs(0)
+    names, groups = np.array(["a", "b", "c"])[y], np.arange(120) % 6
+    known = linear_probe(x, names, groups)
+    assert known["accuracy"] > 0.9 and known["macro_f1"] > 0.9
+    assert linear_probe(x, names, groups) == known
+    assert linear_probe(x * [1, 10, 100, 1000] + 5, names, groups)["accuracy"] == pytest.approx(
+        known["accuracy"], abs=0.01
+    )
+    # a shift that tells the group, and in each group one class: learnt by heart, and of no use for the others
+    own = np.arange(120) % 3
+    leak = np.eye(3)[own] * 5 + np.random.default_rng(0).normal(size=(120, 3))
+    assert linear_probe(leak, own, own)["accuracy"] == 0.0
+    dealt = np.random.default_rng(1).permutation(names)
+    assert linear_probe(x, dealt, groups)["accuracy"] < 0.5
+
+
+def test_a_probe_equals_a_loop_over_slides():
+    from sklearn.linear_model import LogisticRegression
+
+    x, y = blobs(3, scale=3.0)
+    slides = np.repeat(["one", "two"], 60)
+    hits = []
+    for held in ("one", "two"):
+        fitted, test = slides != held, slides == held
+        mean, spread = x[fitted].mean(axis=0), x[fitted].std(axis=0)
+        model = LogisticRegression(max_iter=1000).fit((x[fitted] - mean) / spread, y[fitted])
+        hits.extend(model.predict((x[test] - mean) / spread) == y[test])
+    assert linear_probe(x, y, slides)["accuracy"] == pytest.approx(np.mean(hits))
+
+
+def test_a_probe_says_what_is_wrong():
+    x, y = blobs(0)
+    with pytest.raises(ValueError, match="1 groups and folds=5"):
+        linear_probe(x, y, np.zeros(120))
+    with pytest.raises(ValueError, match="groups has length 3"):
+        linear_probe(x, y, np.zeros(3))
+    with pytest.raises(ValueError, match="one class only"):
+        linear_probe(x, y > 0, np.where(y > 0, 1, 0))

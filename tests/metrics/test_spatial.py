@@ -1,9 +1,19 @@
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from graphfm.metrics.spatial import border, chaos, domain_scores, pas
+from graphfm.metrics.spatial import (
+    border,
+    chaos,
+    domain_scores,
+    pas,
+    slide_divergence,
+    smallest_recall,
+    tissue_blocks,
+)
 
 
 def tissue(seed, n=60):
@@ -62,6 +72,55 @@ def test_slides_are_kept_apart():
     both = domain_scores(np.r_[y, z], np.r_[z, y], np.r_[xy, uv], slides=np.repeat(["one", "two"], 60))
     assert both["chaos"] == pytest.approx((chaos(y, xy) + chaos(z, uv)) / 2)
     assert both["pas"] == pytest.approx((pas(y, xy) + pas(z, uv)) / 2)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 10**6), st.integers(1, 5), st.integers(2, 4))
+def test_recall_of_the_smallest_equals_all_assignments_tried(seed, clusters, classes):
+    rng = np.random.default_rng(seed)
+    truth = np.r_[0, 0, np.repeat(np.arange(1, classes), rng.integers(3, 12, classes - 1))]
+    found = rng.integers(0, clusters, len(truth))
+    table = np.array([[np.sum((truth == t) & (found == f)) for f in range(clusters)] for t in range(truth.max() + 1)])
+    most = max(table.shape)
+    square = np.zeros((most, most))
+    square[: table.shape[0], : table.shape[1]] = table
+    sums = {p: square[np.arange(most), p].sum() for p in itertools.permutations(range(most))}
+    best = [p for p, total in sums.items() if total == max(sums.values())]
+    assert smallest_recall(found, truth) == max(square[0, p[0]] for p in best) / 2
+
+
+def test_recall_of_the_smallest_by_example():
+    truth = np.repeat(["large", "small"], [8, 4])
+    assert smallest_recall(np.repeat([1, 0], [8, 4]), truth) == 1.0
+    assert smallest_recall(np.repeat([0, 1], [9, 3]), truth) == 0.75
+    assert smallest_recall(np.repeat([0, 1], [4, 8]), truth) == 1.0
+    assert smallest_recall(np.zeros(12), truth) == 0.0
+
+
+def test_divergence_of_slides_by_hand():
+    found, slides = np.array([0, 0, 1, 1, 0, 0, 0, 0]), np.repeat(["a", "b"], 4)
+    middle = np.array([0.75, 0.25])
+    by_hand = 0.5 * (0.5 * np.log2(0.5 / middle)).sum() + 0.5 * np.log2(1 / 0.75)
+    assert slide_divergence(found, slides) == pytest.approx(by_hand)
+    assert slide_divergence(np.tile([0, 1], 4), slides) == pytest.approx(0)
+    assert slide_divergence(np.repeat([0, 1], 4), slides) == pytest.approx(1)
+    assert domain_scores(found, np.arange(8) % 2, np.random.default_rng(0).random((8, 2)), slides=slides)[
+        "slide_divergence"
+    ] == pytest.approx(by_hand)
+    with pytest.raises(ValueError, match="one slide only"):
+        slide_divergence(found, np.zeros(8))
+
+
+def test_blocks_are_compact_and_of_one_slide():
+    y, xy = tissue(0, 200)
+    slides = np.repeat([0, 1], 100)
+    blocks = tissue_blocks(xy, slides=slides, number=5)
+    assert len(np.unique(blocks)) == 10
+    assert all(len(np.unique(slides[blocks == b])) == 1 for b in np.unique(blocks))
+    assert pas(blocks[:100], xy[:100]) < 0.2 < pas(y[:100], xy[:100])
+    assert len(np.unique(tissue_blocks(xy[:3], number=5))) == 3
+    with pytest.raises(ValueError, match="number must be at least 1"):
+        tissue_blocks(xy, number=0)
 
 
 def test_coinciding_cells():

@@ -13,7 +13,7 @@ import pytest
 import graphfm.metrics
 import graphfm.tasks
 from graphfm.datasets import toy
-from graphfm.tasks import cell_types, domains, grn, node_classes, rare
+from graphfm.tasks import cell_types, domains, grn, imputation, node_classes, rare
 
 SEEDS = range(20)
 
@@ -98,7 +98,7 @@ def test_domains(adata):
     xy = pd.DataFrame(adata.obsm["spatial"], columns=["x", "y"], index=adata.obs_names)
     truth = adata.obs[["domain", "slide"]].join(xy)
     oracle = domains.evaluate(domains.controls(truth, 0)["oracle"], truth, 0)
-    names = ("ari", "nmi", "homogeneity", "completeness", "border_f1")
+    names = ("ari", "nmi", "homogeneity", "completeness", "border_f1", "smallest_recall")
     assert {k: oracle[k] for k in names} == pytest.approx(dict.fromkeys(names, 1.0))
     scores = [domains.evaluate(domains.controls(truth, s)["shuffled"], truth, s) for s in SEEDS]
     assert_chance(scores, {"ari": 0.0})
@@ -106,6 +106,18 @@ def test_domains(adata):
     assert table["nmi"].mean() < 0.05
     assert oracle["chaos"] < table["chaos"].min() and oracle["pas"] < 0.1 < table["pas"].min()
     assert domains.evaluate(adata.obs["domain"].to_numpy(), truth.drop(columns="slide").assign(slide=0))["ari"] == 1.0
+
+
+def test_imputation(adata):
+    truth = np.log1p(adata.X[:, :30].toarray())
+    oracle = imputation.evaluate(imputation.controls(truth, 0)["oracle"], truth, 0)
+    assert oracle == pytest.approx({"spearman": 1.0, "rmse": 0.0, "genes_above_0": 1.0})
+    scores = [imputation.evaluate(imputation.controls(truth, s)["shuffled"], truth, s) for s in range(200)]
+    # genes share a shuffle and hang together, so that only the mean over many shuffles is sure
+    assert_chance(scores, {"spearman": 0.0})
+    assert pd.DataFrame(scores)["rmse"].mean() == pytest.approx(2**0.5, rel=0.01)
+    with pytest.raises(ValueError, match="no gene that varies"):
+        imputation.evaluate(truth, np.ones_like(truth))
 
 
 def test_controls_are_reproducible_and_tasks_flat(adata):
