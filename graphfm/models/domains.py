@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import scipy.sparse as sp
 from scipy.special import logsumexp, softmax
+from tqdm import tqdm
 
 MAX_STRENGTH = 20.0
 """Nats that a cell's neighbours may weigh in all."""
 PRIOR_CELLS = 5.0
 """Cells' worth of types by which a domain is drawn to the whole tissue."""
 NUM_STARTS = 10
-"""Starts of a Gaussian mixture, of which the likeliest is kept."""
+"""Runs from different starts that vote."""
+MAX_DOMAINS, TRIED_STARTS = 15, 3
+"""The search for their number: the most, and starts of each."""
 ROUNDS, SWEEPS, STEP = 5, 3, 0.5
 """Rounds; sweeps of the field in each; how far a sweep goes. Many more rounds drift from a good start."""
 
@@ -30,6 +35,134 @@ class Domains:
     """Nats by which a cell is drawn to the domain that all its neighbours are in."""
 
 
+def vote_domains(
+    densities: Callable[[int], np.ndarray], blurred: np.ndarray, graph: sp.csr_matrix, number: int, *, seed: int
+) -> Domains:
+    """Domains on which ten runs from different starts agree.
+
+    A run has first domains of its own and settles (`settle_domains`). The runs' domains are named alike, to overlap
+    the most with the mean of all, and their probabilities averaged: where a run's outcome is luck, the mean says so,
+    and other seeds come to the same.
+
+    Parameters
+    ----------
+    densities
+        Gives ``[cells, types]`` for a run's seed, of the cell's values under each type.
+    blurred
+        ``[cells, components]``, means over neighbourhoods, from which the first domains are.
+    graph
+        Symmetric ``[cells, cells]``, weights of neighbours.
+    number
+        Domains.
+    seed
+        Of the runs.
+
+    References
+    ----------
+    Dimitriadou, Weingessel and Hornik 2002, doi:10.1142/S0218001402002052 (votes of clusterings).
+    """
+    runs = []
+    for run_seed in np.random.default_rng(seed).integers(2**31, size=NUM_STARTS).tolist():
+        types = densities(run_seed)
+        runs.append(settle_domains(types, graph, _first(blurred, number, run_seed)))
+    probability = _vote([run.probability for run in runs])
+    strength = field_strength(probability, _around(graph) @ probability)
+    return Domains(probability, _shares(probability, types), strength)
+
+
+def _first(blurred: np.ndarray, number: int, seed: int) -> np.ndarray:
+    """Probabilities to begin with."""
+    densities = mixture_densities(blurred, number, seed=seed)
+    return densities / densities.sum(axis=1, keepdims=True)
+
+
+def _vote(runs: list[np.ndarray]) -> np.ndarray:
+    """Mean of the runs after their domains are matched, each to the mean so far, begun with the most typical run."""
+    from scipy.optimize import linear_sum_assignment
+
+    def matched(run: np.ndarray, mean: np.ndarray) -> np.ndarray:
+        return run[:, linear_sum_assignment(mean.T @ run, maximize=True)[1]]
+
+    typical = [sum(float((matched(other, run) * run).sum()) for other in runs) for run in runs]
+    mean = runs[int(np.argmax(typical))]
+    for _ in range(ROUNDS):
+        mean = np.mean([matched(run, mean) for run in runs], axis=0)
+    return mean
+
+
+def choose_number(densities: np.ndarray, blurred: np.ndarray, graph: sp.csr_matrix, *, seed: int) -> int:
+    """The number of domains from which on more of them tell little more of the cells.
+
+    It is the knee of the log pseudo-likelihood over 1 to `MAX_DOMAINS`: the number that lies highest above the
+    straight line between both ends. An information criterion would go on splitting, for within a domain, too,
+    neighbours are alike.
+
+    Parameters
+    ----------
+    densities
+        ``[cells, types]``.
+    blurred, graph, seed
+        As in `vote_domains`.
+
+    References
+    ----------
+    Satopaa et al. 2011, doi:10.1109/ICDCSW.2011.20 (the knee of a curve).
+    """
+    numbers = np.arange(1, min(MAX_DOMAINS, len(blurred) // 2) + 1)
+    likelihood = np.empty(len(numbers))
+    for place, number in enumerate(tqdm(numbers, desc="number of domains", leave=False)):
+        firsts = [_first(blurred, int(number), seed + start) for start in range(TRIED_STARTS)]
+        runs = [settle_domains(densities, graph, first) for first in firsts]
+        likelihood[place] = max(_pseudo_likelihood(densities, graph, run) for run in runs)
+    line = np.interp(numbers, numbers[[0, -1]], likelihood[[0, -1]])
+    return int(numbers[np.argmax(likelihood - line)])
+
+
+def _pseudo_likelihood(densities: np.ndarray, graph: sp.csr_matrix, found: Domains) -> float:
+    """Log probability of each cell's values given its neighbours' domains, summed."""
+    odds = found.strength * (_around(graph) @ found.probability)
+    prior = odds - logsumexp(odds, axis=1, keepdims=True)
+    return float(logsumexp(prior + np.log(densities @ found.shares.T), axis=1).sum())
+
+
+def nested_levels(shares: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """``[domains, domains]``: which domains are one if there shall be fewer, a column for each number of domains.
+
+    The two whose union loses the fewest nats of what the domains tell of the types become one, again and again.
+
+    Parameters
+    ----------
+    shares
+        ``[domains, types]``, rows sum to 1.
+    sizes
+        ``[domains]``, cells.
+
+    Returns
+    -------
+    numpy.ndarray
+        Column ``j``: for each domain the largest domain of its union, with ``j + 1`` unions in all.
+    """
+    number = len(sizes)
+    counts = {k: sizes[k] * shares[k] for k in range(number)}
+    levels = np.empty((number, number), dtype=np.int64)
+    levels[:, -1] = np.arange(number)
+    for column in range(number - 2, -1, -1):
+        pairs = itertools.combinations(counts, 2)
+        a, b = min(
+            pairs,
+            key=lambda pair: _told(counts[pair[0]]) + _told(counts[pair[1]]) - _told(counts[pair[0]] + counts[pair[1]]),
+        )
+        kept, lost = (a, b) if sizes[a] >= sizes[b] else (b, a)
+        counts[kept] = counts[kept] + counts.pop(lost)
+        levels[:, column] = np.where(levels[:, column + 1] == lost, kept, levels[:, column + 1])
+    return levels
+
+
+def _told(counts: np.ndarray) -> float:
+    """Log likelihood of these numbers of types under their own shares."""
+    return float((counts * np.log(np.maximum(counts, 1e-300) / max(counts.sum(), 1e-300))).sum())
+
+
 def mixture_densities(values: np.ndarray, number: int, *, seed: int) -> np.ndarray:
     """``[cells, number]``: densities under Gaussians of one covariance, over each cell's largest; no weights.
 
@@ -40,13 +173,13 @@ def mixture_densities(values: np.ndarray, number: int, *, seed: int) -> np.ndarr
     number
         Gaussians.
     seed
-        Of the starts.
+        Of the start.
     """
     from sklearn.mixture import GaussianMixture
 
-    mixture = GaussianMixture(
-        number, covariance_type="tied", n_init=NUM_STARTS, reg_covar=1e-6 * values.var(), random_state=seed
-    ).fit(values)
+    mixture = GaussianMixture(number, covariance_type="tied", reg_covar=1e-6 * values.var(), random_state=seed).fit(
+        values
+    )
     white = values @ mixture.precisions_cholesky_
     centre = mixture.means_ @ mixture.precisions_cholesky_
     logs = white @ centre.T - 0.5 * np.square(centre).sum(axis=1)
@@ -79,12 +212,11 @@ def settle_domains(densities: np.ndarray, graph: sp.csr_matrix, start: np.ndarra
     Li and Zhou 2022, doi:10.1186/s13059-022-02734-7 (cell types within domains under a Potts field, by sampling).
     Besag 1975, doi:10.2307/2987782 (pseudo-likelihood).
     """
-    degree = np.asarray(graph.sum(axis=1)).ravel()
-    around = sp.diags_array(1 / np.maximum(degree, 1e-12)) @ graph
+    around = _around(graph)
     types = densities / densities.sum(axis=1, keepdims=True)
     overall = types.mean(axis=0)
     probability, strength = start, 0.0
-    shares = _drawn(probability.T @ types, overall)
+    shares = _shares(probability, densities)
     for _ in range(ROUNDS):
         likelihood = densities @ shares.T
         own, near = np.log(likelihood), around @ probability
@@ -95,6 +227,18 @@ def settle_domains(densities: np.ndarray, graph: sp.csr_matrix, start: np.ndarra
         # of the cells of a domain, each counts to the types by how likely these are there
         shares = _drawn(shares * ((probability / likelihood).T @ densities), overall)
     return Domains(probability, shares, strength)
+
+
+def _around(graph: sp.csr_matrix) -> sp.csr_matrix:
+    """Mean over neighbours; 0 without any."""
+    degree = np.asarray(graph.sum(axis=1)).ravel()
+    return sp.csr_matrix(sp.diags_array(1 / np.maximum(degree, 1e-12)) @ graph)
+
+
+def _shares(probability: np.ndarray, densities: np.ndarray) -> np.ndarray:
+    """Shares of the types in each domain, each cell of the types that its own values speak for."""
+    types = densities / densities.sum(axis=1, keepdims=True)
+    return _drawn(probability.T @ types, types.mean(axis=0))
 
 
 def _drawn(counts: np.ndarray, overall: np.ndarray) -> np.ndarray:

@@ -1,15 +1,17 @@
 """Tools: from AnnData to AnnData with a trained model."""
 
-from graphfm.tl.domains import spatial_domains
+from graphfm.tl.domains import niches, spatial_domains
 from graphfm.tl.embedding import embed, layer_states
 from graphfm.tl.graphs import build_graphs
 from graphfm.tl.knowledge import pretrain_grn
 from graphfm.tl.networks import infer_grn
 from graphfm.tl.rare import find_rare, rare_limit
 from graphfm.tl.regulons import grn_to_networkx, regulon_activity
+from graphfm.tl.slices import align_slices
 from graphfm.tl.training import new_model, prepare, pretrain
 
 __all__ = [
+    "align_slices",
     "build_graphs",
     "embed",
     "find_rare",
@@ -17,6 +19,7 @@ __all__ = [
     "infer_grn",
     "layer_states",
     "new_model",
+    "niches",
     "prepare",
     "pretrain",
     "pretrain_grn",
