@@ -9,9 +9,14 @@ ROOT = Path(__file__).parent
 BENCH = [
     "arboreto>=0.1.6",
     "giniclust3>=1.1.2",
+    "graphst>=1.1.1",
     "harmonypy>=0.0.10",
+    "novae>=1.1.2",
+    "pot>=0.9",  # graphst does not name it
+    "pybanksy>=1.3.5",
     "regdiffusion>=0.2.3",
     "scib-metrics>=0.5",
+    "scikit-misc>=0.5",
     "scvi-tools>=1.4",
 ]
 DEV = [
