@@ -1,6 +1,7 @@
-"""`tl.spatial_domains` from counts to domains."""
+"""`tl.spatial_domains` and `tl.niches`, from a tissue to its regions."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.metrics import adjusted_rand_score
 from sklearn.mixture import GaussianMixture
@@ -20,7 +21,7 @@ def found():
 def test_what_is_planted_is_found(found):
     truth = found.obs["domain"]
     alone = GaussianMixture(truth.nunique(), covariance_type="tied", n_init=10, random_state=0)
-    values = tl.domains._values(graphfm.io.expression(found), np.zeros(found.n_obs, dtype=int), 0)
+    values = tl.slices.slice_components(graphfm.io.expression(found), np.zeros(found.n_obs, dtype=int), 15, 0)
     own = adjusted_rand_score(truth, alone.fit_predict(values))
     assert adjusted_rand_score(truth, found.obs["spatial_domain"]) > max(0.6, own)
     table = found.uns["spatial_domain"]
@@ -28,6 +29,10 @@ def test_what_is_planted_is_found(found):
     assert (found.obs["spatial_domain"].value_counts()[table["domain"]].to_numpy() == table["size"]).all()
     assert table["fraction"].sum() == pytest.approx(1) and (table["slides"] <= found.obs["slide"].nunique()).all()
     assert found.obs["spatial_domain_confidence"].between(0.2, 1).all()
+    sure = found.obs["spatial_domain_confidence"] > 0.9
+    match = table.set_index("domain").index.map(lambda name: truth[found.obs["spatial_domain"] == name].mode()[0])
+    right = truth == found.obs["spatial_domain"].map(dict(zip(table["domain"], match, strict=True))).astype(str)
+    assert right[sure].mean() > right[~sure].mean() + 0.1
 
 
 def test_neither_seed_nor_place_nor_turn_of_the_tissue_matters(found):
@@ -42,11 +47,67 @@ def test_neither_seed_nor_place_nor_turn_of_the_tissue_matters(found):
     assert adjusted_rand_score(turned.obs["d"], found.obs["spatial_domain"]) > 0.9
 
 
+def test_levels_are_nested(found):
+    levels = found.uns["spatial_domain_levels"]
+    number = len(levels)
+    assert list(levels.columns) == [str(k) for k in range(1, number + 1)]
+    assert (levels[str(number)] == levels.index).all() and levels["1"].nunique() == 1
+    for fewer, more in zip(levels.columns[:-1], levels.columns[1:], strict=True):
+        assert levels[fewer].nunique() == levels[more].nunique() - 1
+        assert (levels.groupby(more, observed=True)[fewer].nunique() == 1).all()
+
+
+def test_a_number_is_chosen(found):
+    adata = found[found.obs["slide"] == found.obs["slide"].iloc[0]].copy()
+    tl.spatial_domains(adata, key_added="own")
+    assert 3 <= adata.uns["own_params"]["n_domains"] <= 7  # four are planted
+    assert not adata.uns["own_params"]["n_domains_given"] and found.uns["spatial_domain_params"]["n_domains_given"]
+
+
+def test_niches_are_where_types_are_mixed_alike(found):
+    number = found.obs["domain"].nunique()
+    adata = tl.niches(found, cell_type_key="cell_type", n_niches=number, library_key="slide", copy=True)
+    assert "niche" not in found.obs
+    assert adjusted_rand_score(adata.obs["domain"], adata.obs["niche"]) > 0.6
+    types, composition = adata.uns["niche_types"], adata.obsm["niche_composition"]
+    np.testing.assert_allclose(types.sum(axis=1), 1)
+    np.testing.assert_allclose(composition.sum(axis=1), 1)
+    assert list(types.columns) == list(composition.columns) == sorted(adata.obs["cell_type"].unique())
+    # what a niche is said to hold is what its cells are, but for the pull to the whole tissue
+    own = pd.crosstab(adata.obs["niche"], adata.obs["cell_type"], normalize="index")
+    assert np.abs(own.loc[types.index, types.columns].to_numpy() - types.to_numpy()).max() < 0.1
+    # composition of a cell by a loop over its 18 nearest of the slide, and those that have it among theirs
+    slide = np.flatnonzero(adata.obs["slide"] == adata.obs["slide"].iloc[0])
+    xy = adata.obsm["spatial"][slide]
+    apart = np.linalg.norm(xy[:, None] - xy, axis=-1) + np.diag(np.full(len(xy), np.inf))
+    near = np.argsort(apart, axis=1)[:, :18]
+    around = [j for j in range(len(xy)) if j in near[0] or 0 in near[j]] + [0]
+    expected = adata.obs["cell_type"].iloc[slide[around]].value_counts(normalize=True)
+    np.testing.assert_allclose(composition.iloc[slide[0]][expected.index], expected)
+    chosen = tl.niches(found, cell_type_key="cell_type", library_key="slide", copy=True)
+    assert 2 <= chosen.uns["niche_params"]["n_niches"] <= 15
+
+
+def test_niches_say_what_is_wrong(found):
+    adata = found[:200].copy()
+    with pytest.raises(KeyError, match=r"'leiden'.*cell_type"):
+        tl.niches(adata, cell_type_key="leiden")
+    with pytest.raises(ValueError, match="n_niches=1"):
+        tl.niches(adata, cell_type_key="cell_type", n_niches=1)
+    adata.obs["one"] = "a"
+    with pytest.raises(ValueError, match="one type only"):
+        tl.niches(adata, cell_type_key="one")
+    adata.obs.loc[adata.obs_names[:3], "one"] = None
+    with pytest.raises(ValueError, match="missing for 3 of 200"):
+        tl.niches(adata, cell_type_key="one")
+
+
 def test_results_survive_a_file(found, tmp_path):
     graphfm.io.write(found, tmp_path / "a.h5ad")
     back = graphfm.io.read(tmp_path / "a.h5ad")
     assert back.uns["spatial_domain"].equals(found.uns["spatial_domain"])
     assert back.obs["spatial_domain"].equals(found.obs["spatial_domain"])
+    assert back.uns["spatial_domain_levels"].equals(found.uns["spatial_domain_levels"])
 
 
 @pytest.mark.parametrize(

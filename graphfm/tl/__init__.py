@@ -3,6 +3,7 @@
 from graphfm.tl.domains import niches, spatial_domains
 from graphfm.tl.embedding import embed, layer_states
 from graphfm.tl.graphs import build_graphs
+from graphfm.tl.imputation import impute
 from graphfm.tl.knowledge import pretrain_grn
 from graphfm.tl.networks import infer_grn
 from graphfm.tl.rare import find_rare, rare_limit
@@ -16,6 +17,7 @@ __all__ = [
     "embed",
     "find_rare",
     "grn_to_networkx",
+    "impute",
     "infer_grn",
     "layer_states",
     "new_model",

@@ -13,7 +13,7 @@ from graphfm.memory import announced
 from graphfm.pp.spatial import spatial_graph
 
 SCALES = (6, 18, 60)
-NUM_COMPONENTS = 30
+NUM_COMPONENTS = 15
 
 
 def align_slices(
@@ -30,7 +30,7 @@ def align_slices(
 ) -> AnnData | None:
     """Bring the slices of a tissue into one embedding of surroundings.
 
-    Genes are standardised slice by slice, which takes off what a slide does to a gene as a whole; 30 principal
+    Genes are standardised slice by slice, which takes off what a slide does to a gene as a whole; 15 principal
     components of all slices together are averaged over each cell and its 6, 18 and 60 nearest cells of its slice. Cells
     in like surroundings are near each other wherever they lie: labels go from one slice to the next by a linear
     classifier or neighbours in it. Slices that hold different parts of a tissue lose some of that difference when
@@ -57,7 +57,7 @@ def align_slices(
 
     Returns
     -------
-    None, or the copy. Written: ``obsm["X_tissue"]`` float32 ``[cells, 30 * scales]`` and ``uns["X_tissue_params"]``.
+    None, or the copy. Written: ``obsm["X_tissue"]`` float32 ``[cells, 15 * scales]`` and ``uns["X_tissue_params"]``.
 
     Raises
     ------
@@ -72,7 +72,7 @@ def align_slices(
     >>> adata = graphfm.datasets.toy(num_cells=600, num_genes=100)
     >>> graphfm.tl.align_slices(adata, library_key="slide")
     >>> adata.obsm["X_tissue"].shape
-    (600, 90)
+    (600, 45)
     """
     adata = io.as_anndata(adata)
     check_key_added(key_added)

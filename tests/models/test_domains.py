@@ -1,5 +1,7 @@
 """Mixtures of cell types under a field: equal to loops, blind to order, sharper than a blur."""
 
+import itertools
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -124,3 +126,53 @@ def test_a_cell_without_neighbours_is_judged_by_itself():
     start = np.where(types > 0.5, 0.9, 0.1)
     found = domains.settle_domains(types, sp.csr_matrix((100, 100)), start)
     assert np.isfinite(found.probability).all() and (found.probability.argmax(axis=1) == types.argmax(axis=1)).all()
+
+
+def test_a_vote_names_domains_alike(tissue):
+    rng = np.random.default_rng(4)
+    truth = rng.dirichlet(np.full(4, 0.2), 300)
+    runs = [truth[:, rng.permutation(4)] for _ in range(5)]
+    mean = domains._vote(runs)
+    assert any(np.allclose(mean, run) for run in runs)
+    # one run in five is of chance: the others outvote it, and the mean is less sure
+    mean = domains._vote([*runs[:4], rng.dirichlet(np.ones(4), 300)])
+    assert (mean.max(axis=1) < 1).mean() > 0.9
+    best = max(
+        (mean[:, list(p)].argmax(axis=1) == truth.argmax(axis=1)).mean() for p in itertools.permutations(range(4))
+    )
+    assert best > 0.95
+
+
+def test_pseudo_likelihood_equals_a_loop(tissue):
+    graph, rng = tissue[2], np.random.default_rng(5)
+    types = rng.random((900, 4))
+    found = domains.Domains(rng.dirichlet(np.ones(3), 900), rng.dirichlet(np.ones(4), 3), 1.7)
+    slow = 0.0
+    for i in range(900):
+        near = graph.indices[graph.indptr[i] : graph.indptr[i + 1]]
+        prior = np.exp(1.7 * found.probability[near].mean(axis=0))
+        slow += np.log((prior / prior.sum()) @ found.shares @ types[i])
+    assert domains._pseudo_likelihood(types, graph, found) == pytest.approx(slow)
+
+
+def test_about_as_many_domains_are_chosen_as_there_are(tissue):
+    values, _, graph = tissue
+    near = sp.csr_matrix(((graph @ graph + graph) > 0).astype(float))
+    blurred = (values + near @ values) / (1 + np.asarray(near.sum(axis=1)))
+    chosen = domains.choose_number(domains.mixture_densities(values, 2, seed=0), blurred, near, seed=0)
+    assert chosen in (2, 3)  # of up to 15; two are there
+
+
+def test_levels_join_what_is_most_alike():
+    shares = np.array([[0.5, 0.5, 0], [0.45, 0.55, 0], [0, 0.2, 0.8]])
+    levels = domains.nested_levels(shares, np.array([50, 100, 30]))
+    assert levels.tolist() == [[1, 1, 0], [1, 1, 1], [1, 2, 2]]
+    # what is lost is the information between the domains and the types of their cells
+    counts = shares[:2] * [[50], [100]]
+    table = counts / counts.sum()
+    expected = (
+        150
+        * (table * np.log(np.maximum(table, 1e-300) / np.maximum(np.outer(table.sum(1), table.sum(0)), 1e-300))).sum()
+    )
+    lost = sum(domains._told(row) for row in counts) - domains._told(counts.sum(axis=0))
+    assert lost == pytest.approx(expected)

@@ -1,0 +1,111 @@
+"""`tl.impute`: genes that were not measured, and how far they are to be believed."""
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from sklearn.linear_model import Ridge
+from sklearn.neighbors import NearestNeighbors
+
+import graphfm
+from graphfm import tl
+from graphfm.datasets import toy
+from graphfm.models import imputation
+from graphfm.tasks.imputation import evaluate
+
+
+@pytest.fixture(scope="module")
+def halves():
+    adata = toy(1000, 200, num_tfs=20, seed=0)
+    genes = list(adata.var_names[::5])
+    order = np.random.default_rng(0).permutation(adata.n_obs)
+    panel, reference = adata[np.sort(order[:500])].copy(), adata[np.sort(order[500:])].copy()
+    truth = graphfm.io.expression(panel)[:, panel.var_names.get_indexer(genes)].toarray()
+    panel = panel[:, ~panel.var_names.isin(genes)].copy()
+    tl.impute(panel, reference, library_key="slide")
+    return panel, reference, genes, truth
+
+
+def test_regression_equals_a_loop_over_penalties():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(80, 6)) * [3, 2, 1, 1, 0.3, 0.1]
+    y = sp.csr_matrix(np.maximum(x @ rng.normal(size=(6, 9)) + rng.normal(size=(80, 9)) * 4, 0))
+    found, dense = imputation.fit_genes(x, y), y.toarray()
+    errors = []
+    for penalty in imputation.PENALTIES:
+        centred = x - x.mean(axis=0)
+        hat = centred @ np.linalg.solve(centred.T @ centred + penalty * np.eye(6), centred.T)
+        z = dense - dense.mean(axis=0)
+        told = ((z - hat @ z) ** 2).sum(axis=0) / (z**2).sum(axis=0)
+        errors.append(told.sum() / (80 - 1 - np.trace(hat)) ** 2)
+    assert found.penalty == imputation.PENALTIES[np.argmin(errors)]
+    slow = Ridge(found.penalty).fit(x, dense)
+    np.testing.assert_allclose(found.predict(x), np.maximum(slow.predict(x), 0), atol=1e-8)
+    np.testing.assert_array_equal(found.predict(x, slice(2, 5)), found.predict(x)[:, 2:5])
+
+
+def test_held_out_genes_are_better_than_by_neighbours(halves):
+    panel, reference, genes, truth = halves
+    found = panel.obsm["imputed"]
+    assert sorted(found.columns) == sorted(genes) and found.shape == truth.shape
+    ours = evaluate(found[genes].to_numpy(), truth)
+    known = graphfm.io.expression(reference)
+    target = known[:, reference.var_names.get_indexer(genes)].toarray()
+    left = [g for g in reference.var_names if g not in genes]
+    space = known[:, reference.var_names.get_indexer(left)].toarray()
+    near = NearestNeighbors(n_neighbors=15).fit(space)
+    indices = near.kneighbors(graphfm.io.expression(panel[:, left]).toarray(), return_distance=False)
+    knn = evaluate(target[indices].mean(axis=1), truth)
+    assert ours["spearman"] > knn["spearman"] and ours["rmse"] < min(1, knn["rmse"])
+
+
+def test_confidence_foretells_what_is_right(halves):
+    panel, _, genes, truth = halves
+    table = panel.uns["imputed"].set_index("gene")
+    assert table["confidence"].is_monotonic_decreasing and table["confidence"].between(-1, 1).all()
+    scores = graphfm.metrics.imputation.gene_scores(panel.obsm["imputed"][genes].to_numpy(), truth)
+    assert np.corrcoef(table.loc[genes, "confidence"], scores["spearman"])[0, 1] > 0.8
+    assert table["confidence"].median() == pytest.approx(scores["spearman"].median(), abs=0.07)
+
+
+def test_order_seed_and_named_genes_change_nothing(halves):
+    panel, reference, genes, _ = halves
+    cells = np.random.default_rng(2).permutation(panel.n_obs)
+    again = tl.impute(
+        panel[cells, list(panel.var_names[::-1])].copy(), reference, genes=genes[:5], library_key="slide", copy=True
+    )
+    np.testing.assert_allclose(again.obsm["imputed"], panel.obsm["imputed"].iloc[cells][genes[:5]], atol=0.02)
+    whole = tl.impute(reference, reference, genes=genes[:5], copy=True)  # its own values are not used
+    assert (
+        evaluate(whole.obsm["imputed"].to_numpy(), graphfm.io.expression(reference[:, genes[:5]]).toarray())["rmse"]
+        > 0.5
+    )
+
+
+def test_without_coordinates_cells_speak_for_themselves(halves):
+    panel, reference, genes, truth = halves
+    reference = reference.copy()
+    del reference.obsm["spatial"]
+    found = tl.impute(panel, reference, copy=True)
+    assert not found.uns["imputed_params"]["spatial"] and panel.uns["imputed_params"]["spatial"]
+    assert evaluate(found.obsm["imputed"][genes].to_numpy(), truth)["spearman"] > 0.1
+
+
+def test_results_survive_a_file(halves, tmp_path):
+    graphfm.io.write(halves[0], tmp_path / "a.h5ad")
+    back = graphfm.io.read(tmp_path / "a.h5ad")
+    assert back.uns["imputed"].equals(halves[0].uns["imputed"])
+    assert back.obsm["imputed"].equals(halves[0].obsm["imputed"])
+
+
+def test_bad_input_is_named(halves):
+    panel, reference, genes, _ = halves
+    with pytest.raises(KeyError, match=r"lacks 1 of the 2 genes.*NOPE"):
+        tl.impute(panel, reference, genes=[genes[0], "NOPE"])
+    with pytest.raises(ValueError, match="no gene that adata lacks"):
+        tl.impute(reference, reference)
+    with pytest.raises(ValueError, match="share 3 genes"):
+        tl.impute(panel[:, :3].copy(), reference, genes=genes)
+    with pytest.raises(ValueError, match="reference has 4 cells"):
+        tl.impute(panel, reference[:4])
+    with pytest.raises(KeyError, match="section"):
+        tl.impute(panel, reference, library_key="section")
