@@ -19,6 +19,7 @@ from graphfm import datasets  # noqa: E402
 
 # enough for this slide, whose domains are plain
 EPOCHS = {"banksy": {}, "graphst": {"epochs": 100}, "stagate": {"epochs": 40}, "novae": {"epochs": 1}}
+AT_LEAST = {"banksy": 0.6, "graphst": 0.2, "stagate": 0.4}  # Novae learns nothing in one epoch
 METHODS = [
     pytest.param(
         name,
@@ -43,11 +44,11 @@ def test_planted_domains_are_found_and_come_again(slide, name):
     embedding, labels = run()
     assert embedding.dtype == np.float32 and embedding.ndim == 2 and np.isfinite(embedding).all()
     assert labels.dtype.kind == "i" and embedding.shape[:1] == labels.shape == (600,)
-    if name != "novae":  # which learns nothing in one epoch
+    if name in AT_LEAST:
         values = peers.scaled(slide).X.toarray()
         left, strength, _ = np.linalg.svd(values - values.mean(axis=0), full_matrices=False)
         alone = peers.mixture(left[:, :15] * strength[:15], truth.nunique(), 0)
-        assert adjusted_rand_score(truth, labels) > max(0.4, 0.2 + adjusted_rand_score(truth, alone))
+        assert adjusted_rand_score(truth, labels) > max(AT_LEAST[name], 0.1 + adjusted_rand_score(truth, alone))
     for first, second in zip((embedding, labels), run(), strict=True):
         np.testing.assert_array_equal(first, second)
     assert (slide.X != before.X).nnz == 0 and slide.obs.equals(before.obs) and slide.var.equals(before.var)
