@@ -21,7 +21,7 @@ Embedding = Callable[[AnnData, int], np.ndarray]
 
 @dataclass(frozen=True)
 class Slide:
-    """A slide with known domains: one of a data set's sections if that has several."""
+    """A slide with known domains: one patient's, or section, if the data set has several."""
 
     dataset: str
     label: str
@@ -40,7 +40,7 @@ SLIDES: dict[str, Slide] = {
     "osmfish_ssctx": Slide("osmfish_ssctx", "region", "osmfish", cell_type="cell_type"),
     "starmap_v1_1k": Slide("starmap_v1_1k", tissue="starmap_v1", impute=True, **STARMAP),
     **{name: Slide(name, tissue="mpfc", **STARMAP) for name in ("starmap_mpfc_BZ5", "starmap_mpfc_BZ9")},
-    **{f"her2st_{patient}": Slide(section=f"{patient}1", **HER2) for patient in "ABCDEFGH"},
+    **{f"her2st_{patient}": Slide(section=patient, **HER2) for patient in "ABCDEFGH"},
     "toy": Slide("toy", "domain", "toy", section="slide_0", cell_type="cell_type", impute=True),
 }
 TISSUES = ("dlpfc", "mpfc", "her2", "toy")  # with several slides
@@ -51,7 +51,7 @@ def load(name: str) -> AnnData:
     slide = SLIDES[name]
     adata = datasets.toy(800, 600, num_tfs=40, seed=0) if name == "toy" else datasets.load(slide.dataset)
     if slide.section:
-        key = "slide" if name == "toy" else "section"
+        key = "slide" if name == "toy" else "patient"
         adata = adata[(adata.obs[key].astype(str) == slide.section).to_numpy()]
     known = adata.obs[slide.label].notna() & ~adata.obs[slide.label].astype(str).isin(UNKNOWN)
     adata = adata[known.to_numpy()].copy()
