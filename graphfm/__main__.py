@@ -1,4 +1,4 @@
-"""The command line ``graphfm demo | pretrain | embed | grn | info``: a thin shell around Python functions."""
+"""The command line ``graphfm demo | pretrain | embed | grn | rare | ...``: a thin shell around Python functions."""
 
 import logging
 import os
@@ -17,6 +17,7 @@ Organism = Literal["auto", "human", "mouse", "other"]
 # names instead of types in the help
 Layer = Annotated[str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint="")]
 Column = Annotated[str | None, tyro.conf.arg(metavar="COLUMN", help_behavior_hint="")]
+Number = Annotated[int | None, tyro.conf.arg(metavar="NUMBER", help_behavior_hint="")]
 File = Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")]
 Weights = File
 
@@ -310,6 +311,56 @@ def rare(
     print(f"obs['rare_population'] {len(found)} populations, {found['size'].sum():,} of {adata.n_obs:,} cells in {out}")
 
 
+def spatial(
+    data: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="IN")],
+    out: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")],
+    *,
+    n_domains: Number = None,
+    table: File = None,
+    library_key: Column = None,
+    cell_type_key: Column = None,
+    spatial_key: str = "spatial",
+    neighbors: int = 18,
+    layer: Layer = None,
+    kind: Kind = "counts",
+    seed: int = 0,
+) -> None:
+    """Divide a tissue, or several slices of one, into domains.
+
+    Writes a copy of your file with obs["spatial_domain"] and tables in uns.
+
+    Args:
+        data: Your .h5ad or .zarr file, with coordinates in obsm.
+        out: The .h5ad or .zarr file to write; not the same one.
+        n_domains: Number of domains; chosen if you do not give it.
+        table: A .csv file to write the domains to as well.
+        library_key: Column of obs that names the slide of each cell; domains are common to all slides.
+        cell_type_key: Column of obs with cell types: find niches, obs["niche"], by these instead of by expression.
+        spatial_key: Key in obsm of the coordinates.
+        neighbors: Nearest cells of which the domain of a cell is judged.
+        layer: Name of the layer with the expression, if it is not in X.
+        kind: What that expression is: raw counts, normalized values, or log1p of them.
+        seed: Of all that is drawn.
+    """
+    from graphfm import io, tl
+
+    _check_out(data, out)
+    _check_table(table)
+    adata = io.read(data, lazy=True)
+    shared = {"library_key": library_key, "spatial_key": spatial_key, "n_neighbors": neighbors, "seed": seed}
+    if cell_type_key:
+        tl.niches(adata, cell_type_key=cell_type_key, n_niches=n_domains, **shared)
+    else:
+        tl.spatial_domains(adata, n_domains=n_domains, layer=layer, kind=kind, **shared)
+    io.annotate(data, adata, out)
+    key = "niche" if cell_type_key else "spatial_domain"
+    found = adata.uns[key]
+    _write_table(found, table)
+    for row in found.itertuples(index=False):
+        print(f"{row[0]}: {row.size} cells ({100 * row.fraction:.1f} %), confidence {row.confidence:.2f}")
+    print(f"obs[{key!r}] {len(found)} regions of {adata.n_obs:,} cells in {out}")
+
+
 def _check_table(table: Path | None) -> None:
     if table and not table.parent.is_dir():
         raise OSError(f"--table: {table.parent} is no folder. Choose or create another one.")
@@ -361,7 +412,8 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO if _speaks() else logging.WARNING, format="%(message)s", stream=sys.stderr)
     for noisy in ("anndata", "scanpy", "squidpy", "fsspec", "matplotlib"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
-    commands = {"demo": demo, "pretrain": pretrain, "embed": embed, "grn": grn, "rare": rare, "info": info}
+    commands = {"demo": demo, "pretrain": pretrain, "embed": embed, "grn": grn, "rare": rare, "spatial": spatial}
+    commands |= {"info": info}
     try:
         tyro.extras.subcommand_cli_from_dict(
             commands, prog="graphfm", description="A graph foundation model for single-cell and spatial omics."

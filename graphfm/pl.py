@@ -256,3 +256,61 @@ def rare(ax: Axes, adata: AnnData, *, key: str = "rare") -> Axes:
     for side in ("top", "right"):
         ax.spines[side].set_visible(False)
     return ax
+
+
+def domains(
+    ax: Axes,
+    adata: AnnData,
+    *,
+    key: str = "spatial_domain",
+    slide: str | None = None,
+    library_key: str | None = None,
+    spatial_key: str = _keys.SPATIAL,
+) -> Axes:
+    """A slide's domains or niches: one colour each, the paler the less the runs agree on a cell.
+
+    Parameters
+    ----------
+    ax
+        To draw on.
+    adata
+        With the results of `graphfm.tl.spatial_domains` or `graphfm.tl.niches`.
+    key
+        Their ``key_added``.
+    slide, library_key
+        Draw the cells whose column `library_key` of ``obs`` is `slide`; without them all cells.
+    spatial_key
+        Key in ``obsm`` of the coordinates, of which the first two are drawn.
+
+    Raises
+    ------
+    KeyError
+        No such results, coordinates or column.
+    ValueError
+        No cell is of `slide`.
+    """
+    from matplotlib.colors import to_rgb
+
+    if f"{key}_confidence" not in adata.obs:
+        raise KeyError(f"adata.obs has no {key!r} with a confidence. Run graphfm.tl.spatial_domains(adata) first.")
+    if spatial_key not in adata.obsm:
+        raise KeyError(f"adata.obsm has no {spatial_key!r} (found: {list(adata.obsm)}). Pass spatial_key=.")
+    if library_key is not None and library_key not in adata.obs:
+        raise KeyError(f"adata.obs has no {library_key!r} (found: {list(adata.obs)}). Pass library_key=.")
+    cells = np.ones(adata.n_obs, dtype=bool)
+    if library_key is not None:
+        cells = (adata.obs[library_key].astype(str) == str(slide)).to_numpy()
+    if not cells.any():
+        raise ValueError(
+            f"slide={slide!r} has no cell. Choose from {sorted(adata.obs[library_key].astype(str).unique())}."
+        )
+    labels, confidence = adata.obs[key].cat, adata.obs[f"{key}_confidence"].to_numpy()[cells]
+    points, codes = np.asarray(adata.obsm[spatial_key])[cells, :2], labels.codes.to_numpy()[cells]
+    colors = np.array([to_rgb(PALETTE[code % len(PALETTE)]) for code in range(len(labels.categories))])
+    size = float(np.clip(12000 / len(points), 1, 30))
+    ax.scatter(*points.T, s=size, c=np.column_stack([colors[codes], np.clip(confidence, 0.15, 1.0)]), linewidths=0)
+    for code, name in enumerate(labels.categories):
+        ax.scatter([], [], color=colors[code], label=str(name))
+    ax.legend(fontsize="small", frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    ax.set(xticks=[], yticks=[], aspect="equal")
+    return ax

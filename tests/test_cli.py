@@ -63,7 +63,9 @@ def finish(*arguments, **options) -> str:
 # help
 
 
-@pytest.mark.parametrize("command", [(), ("demo",), ("pretrain",), ("embed",), ("grn",), ("rare",), ("info",)])
+@pytest.mark.parametrize(
+    "command", [(), ("demo",), ("pretrain",), ("embed",), ("grn",), ("rare",), ("spatial",), ("info",)]
+)
 def test_help_is_readable(command, run):
     code, text, error = run(*command, "--help")
     assert code == 0 and not error
@@ -72,11 +74,11 @@ def test_help_is_readable(command, run):
         assert noise not in text, noise
     assert max(map(len, text.splitlines())) <= 80
     if command == ():
-        assert all(name in text for name in ("demo", "pretrain", "embed", "grn", "rare", "info"))
+        assert all(name in text for name in ("demo", "pretrain", "embed", "grn", "rare", "spatial", "info"))
 
 
 def test_every_option_is_explained(run):
-    for command in ("demo", "pretrain", "embed", "grn", "rare"):
+    for command in ("demo", "pretrain", "embed", "grn", "rare", "spatial"):
         text = run(command, "--help")[1]
         text = re.sub(r"[\s│|+]+|[-─]{3,}", " ", text)
         options = re.findall(r" (--[a-z][a-z-]+)", text)
@@ -367,3 +369,23 @@ def test_rare_equals_python(run, tmp_path):
     assert "batch_key='nothing'" in code and not (tmp_path / "c.h5ad").exists()
     code, _, _ = run("rare", tmp_path / "a.h5ad", tmp_path / "c.h5ad", "--table", tmp_path / "no" / "t.csv")
     assert "--table" in code
+
+
+# spatial
+
+
+def test_spatial_equals_python(run, tmp_path):
+    adata = graphfm.datasets.toy(400, 200, num_tfs=20)
+    adata.write_h5ad(tmp_path / "a.h5ad")
+    given = ["--n-domains", "4", "--library-key", "slide"]
+    code, text, error = run("spatial", tmp_path / "a.h5ad", tmp_path / "b.h5ad", *given, "--table", tmp_path / "t.csv")
+    assert code == 0, error
+    tl.spatial_domains(adata, n_domains=4, library_key="slide")
+    written, table = io.read(tmp_path / "b.h5ad"), pd.read_csv(tmp_path / "t.csv")
+    assert written.obs["spatial_domain"].equals(adata.obs["spatial_domain"])
+    assert table["size"].tolist() == adata.uns["spatial_domain"]["size"].tolist() and "4 regions of 400 cells" in text
+    code, text, error = run("spatial", tmp_path / "a.h5ad", tmp_path / "c.h5ad", *given, "--cell-type-key", "cell_type")
+    assert code == 0 and "niche 1: " in text, error
+    assert {"niche_types", "niche_levels"} <= set(io.read(tmp_path / "c.h5ad").uns)
+    code, _, _ = run("spatial", tmp_path / "a.h5ad", tmp_path / "d.h5ad", "--n-domains", "1")
+    assert "n_domains=1" in code and not (tmp_path / "d.h5ad").exists()

@@ -135,3 +135,22 @@ def test_a_matrix_without_variation_is_refused(found):
     adata.X = adata.X.multiply(0).tocsr()
     with pytest.raises(ValueError, match="genes vary"):
         tl.spatial_domains(adata, n_domains=2)
+
+
+def test_a_map_shows_every_cell_and_how_sure_it_is(found):
+    from matplotlib.figure import Figure
+
+    ax = Figure().subplots()
+    graphfm.pl.domains(ax, found, slide="slide_1", library_key="slide")
+    shown, cells = ax.collections[0], (found.obs["slide"] == "slide_1").to_numpy()
+    np.testing.assert_array_equal(shown.get_offsets(), found.obsm["spatial"][cells])
+    opacity = found.obs["spatial_domain_confidence"].to_numpy()[cells]
+    np.testing.assert_allclose(shown.get_facecolor()[:, 3], np.clip(opacity, 0.15, 1))
+    assert [t.get_text() for t in ax.get_legend().get_texts()] == found.uns["spatial_domain"]["domain"].tolist()
+    assert len(graphfm.pl.domains(Figure().subplots(), found).collections[0].get_offsets()) == found.n_obs
+    with pytest.raises(KeyError, match="nothing"):
+        graphfm.pl.domains(ax, found, key="nothing")
+    with pytest.raises(KeyError, match="section"):
+        graphfm.pl.domains(ax, found, slide="a", library_key="section")
+    with pytest.raises(ValueError, match="slide='a' has no cell"):
+        graphfm.pl.domains(ax, found, slide="a", library_key="slide")
