@@ -8,10 +8,12 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 from anndata import AnnData
+from scipy.sparse.linalg import svds
 from sklearn.cluster import KMeans
 from sklearn.neighbors import NearestNeighbors
 
 from graphfm import datasets, io, pp, tl
+from graphfm.genes import align_what_is_known
 from graphfm.tl.slices import neighborhood_mean, slice_components, tissue_neighbors
 
 COMPONENTS, NEIGHBORS = 15, 18
@@ -117,25 +119,34 @@ def linear_zero_shot(name: str, adata: AnnData, seed: int, cells: int = 1000) ->
     Genes that another slide lacks count as at their mean there. None where the others hold fewer than 20 of the genes.
     """
     rng = np.random.default_rng(seed)
-    upper = pd.Index(adata.var_names.str.upper())
+    genes = known_genes(adata)
     blocks, seen = [], np.zeros(adata.n_vars, dtype=bool)
     for other, slide in SLIDES.items():
         if slide.tissue in (SLIDES[name].tissue, "toy"):
             continue
         foreign = load(other)
         foreign = foreign[np.sort(rng.permutation(foreign.n_obs)[:cells])]
-        place = pd.Index(foreign.var_names.str.upper()).get_indexer(upper)
-        here = np.flatnonzero((place >= 0) & ~upper.duplicated())
+        there = known_genes(foreign)
+        shared = [gene for gene in genes if gene in there]
+        here, place = [genes[gene] for gene in shared], [there[gene] for gene in shared]
         block = np.zeros((foreign.n_obs, adata.n_vars), dtype=np.float32)
-        block[:, here] = standardized(io.expression(foreign, kind=kind(foreign))[:, place[here]])
+        block[:, here] = standardized(io.expression(foreign, kind=kind(foreign))[:, place])
         blocks.append(block)
         seen[here] = True
     if seen.sum() < 20:
         return None
     stacked = np.vstack(blocks)[:, seen]
-    loadings = np.linalg.svd(stacked.T @ stacked, hermitian=True)[0][:, :COMPONENTS]
-    own = standardized(io.expression(adata, kind=kind(adata))[:, np.flatnonzero(seen)]) @ loadings
+    loadings = svds(stacked, k=COMPONENTS, v0=rng.standard_normal(min(stacked.shape)))[2]
+    own = standardized(io.expression(adata, kind=kind(adata))[:, np.flatnonzero(seen)]) @ loadings.T
     return neighborhood_mean(own.astype(np.float64), tissue_neighbors(adata, "slide", "spatial", NEIGHBORS))
+
+
+def known_genes(adata: AnnData) -> dict[int, int]:
+    """Where each gene of the vocabulary, which has human's and mouse's in one row, is among the slide's."""
+    known = adata.copy()
+    align_what_is_known(known)
+    rows = known.var["graphfm_gene"].to_numpy()
+    return {int(row): place for place, row in enumerate(rows) if row >= 0}
 
 
 def standardized(logged: sp.csr_matrix) -> np.ndarray:
