@@ -57,6 +57,21 @@ def test_ours_is_not_told_what_is_hidden(toy, monkeypatch):
     assert seen["panel"].n_obs == cells.sum() and seen["genes"] == list(toy.var_names[genes])
 
 
+def test_zero_shot_components_are_of_other_tissues(toy, monkeypatch):
+    made = {"a": toy, "b": toy[::2].copy(), "c": toy[1::2].copy()}
+    tissues = {"a": "x", "b": "x", "c": "y"}
+    monkeypatch.setattr(slides, "SLIDES", {name: slides.Slide(name, "domain", tissues[name]) for name in made})
+    monkeypatch.setattr(slides, "load", made.get)
+    found = slides.linear_zero_shot("a", toy, 0)
+    assert found.shape == (toy.n_obs, 15)
+    made["b"] = toy[:50].copy()  # of the same tissue: not read
+    np.testing.assert_allclose(slides.linear_zero_shot("a", toy, 0), found)
+    made["c"] = toy[:200].copy()
+    assert np.abs(slides.linear_zero_shot("a", toy, 0) - found).max() > 0.1
+    made["c"] = toy[:, :10].copy()  # too few genes in common
+    assert slides.linear_zero_shot("a", toy, 0) is None
+
+
 def records():
     base = {"seconds": 2.0, "peak_mb": 512.0, "num_cells": 99, "num_genes": 9, "nmi": 0.5, "border_f1": 0.4}
     base |= {"smallest_recall": 0.3, "chaos": 0.1, "pas": 0.2, "probe": 0.8}
