@@ -109,7 +109,7 @@ def slice_components(logged: sp.csr_matrix, slices: np.ndarray, number: int, see
     """``[cells, components]`` of expression that is standardised slice by slice, the strongest first, signs fixed."""
     varied = np.flatnonzero(logged.getnnz(axis=0) > 1)
     if len(varied) < 2:
-        raise ValueError(f"Only {len(varied)} genes vary. Domains need at least 2.")
+        raise ValueError(f"Only {len(varied)} genes vary; at least 2 are needed.")
     values = components_within(logged[:, varied], slices, num_components=number, seed=seed)
     values = values[:, np.argsort(-np.square(values).sum(axis=0))]
     return values * np.where(np.power(values, 3).sum(axis=0) < 0, -1.0, 1.0)
