@@ -25,6 +25,7 @@ from torch_geometric.utils import softmax
 
 Method = Callable[[AnnData, int, int], tuple[np.ndarray, np.ndarray]]
 
+NOVAE_CELLS = 256  # a batch of Novae's; with fewer cells it has none to train on
 SPACING = {"cells": 20.0, "visium": 100.0}  # micrometres between neighbours
 
 

@@ -116,6 +116,8 @@ def represented(job: dict, adata: AnnData, number: int) -> tuple[np.ndarray | No
         return None, adata.obs["niche"].to_numpy()
     if method == "linear":
         return slides.linear_zero_shot(job["dataset"], adata, seed), None
+    if method == "novae" and adata.n_obs < peers.NOVAE_CELLS:
+        return None, None
     if method in peers.METHODS:
         chosen = peers.SPOTS if slides.SLIDES[job["dataset"]].visium and method in peers.SPOTS else peers.METHODS
         return chosen[method](adata, number, seed)
