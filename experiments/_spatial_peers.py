@@ -234,6 +234,4 @@ SPOTS: dict[str, Method] = {
     "graphst": partial(graphst, smoothed=50),
     "novae": partial(novae, technology="visium"),
 }
-STOCHASTIC = tuple(METHODS)
-SLOW = ("graphst", "stagate", "novae")
 NEEDS = {"banksy": "banksy", "graphst": "GraphST", "novae": "novae"}

@@ -39,8 +39,7 @@ LABELS |= {"graphfm:trunk": "graphfm, trunk", "graphfm:shuffled": "graphfm, shuf
 
 def scores(ax: Axes, records: Sequence[dict]) -> None:
     """Mean ARI over slides, a line a method, a mark a clusterer; small marks are the slides of the best."""
-    parts = [table5.frame(records, setting) for setting in ("slide", "zero_shot")]
-    table = pd.concat([part for part in parts if len(part)])
+    table = table5.frame(records, "slide", "zero_shot")
     ari = table.groupby(["method", "clusterer", "dataset"], observed=True)["ari"].mean()
     present = [m for m in LABELS if m in ari.index.get_level_values("method")]
     for place, method in enumerate(reversed(present)):

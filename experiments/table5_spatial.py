@@ -38,7 +38,7 @@ import pandas as pd
 from anndata import AnnData
 from sklearn.decomposition import PCA
 
-from graphfm import datasets, tl
+from graphfm import datasets, io, tl
 from graphfm.metrics.labels import linear_probe
 from graphfm.metrics.spatial import tissue_blocks
 from graphfm.models.domains import mixture_densities, vote_domains
@@ -60,6 +60,7 @@ METHODS: dict[str, tuple[str, ...]] = {
 }
 ORDER = ("shuffled", "pca", "neighbor_mean", "linear", "banksy", "graphst", "stagate", "novae")
 ORDER += ("kmeans", "gene_mean", "knn_15", "knn_50", "graphfm:trunk", "graphfm:shuffled", "graphfm", "oracle")
+OTHER_SCORES = ("border_f1", "smallest_recall", "chaos", "pas")
 CLUSTERERS = ("mixture", "field", "own")
 XENIUM = "xenium_mouse_brain"
 
@@ -159,7 +160,7 @@ def run_imputation(job: dict) -> Iterator[dict]:
     """One record."""
     adata, method, seed = slides.load(job["dataset"]), job["method"], job["seed"]
     cells, genes = slides.hidden_genes(adata, seed)
-    truth = slides.io.expression(adata, kind=slides.kind(adata))[cells][:, genes].toarray()
+    truth = io.expression(adata, kind=slides.kind(adata))[cells][:, genes].toarray()
     with _spine.measured() as cost:
         if method in CONTROLS:
             predicted = imputation.controls(truth, seed)[method]
@@ -191,26 +192,22 @@ def rounded(scores: dict) -> dict:
     return {key: float(f"{value:.6g}") for key, value in scores.items()}
 
 
-def frame(records: Sequence[dict], setting: str) -> pd.DataFrame:
-    """Records of a setting, the last of each job, methods in order."""
-    table = pd.DataFrame([r for r in records if r["setting"] == setting])
+def frame(records: Sequence[dict], *settings: str) -> pd.DataFrame:
+    """Records of these settings, the last of each job, methods in order."""
+    table = pd.DataFrame([r for setting in settings for r in records if r["setting"] == setting])
     if table.empty:
         return table
     table = table.drop_duplicates(list(KEYS), keep="last")
     return table.assign(method=pd.Categorical(table["method"], ORDER, ordered=True))
 
 
-DOMAIN_SCORES = {"ari": "ARI", "nmi": "NMI", "border_f1": "border F1", "smallest_recall": "smallest domain"}
-
-
 def domain_table(records: Sequence[dict]) -> str:
     """Markdown: means over slides of means over seeds, by clusterer."""
-    parts = [frame(records, setting) for setting in ("slide", "zero_shot")]
-    table = pd.concat([part for part in parts if len(part)]) if any(map(len, parts)) else pd.DataFrame()
+    table = frame(records, "slide", "zero_shot")
     if table.empty:
         return ""
     each = table.groupby(["method", "clusterer", "dataset"], observed=True)
-    means = each[[*DOMAIN_SCORES, "chaos", "pas"]].mean().groupby(["method", "clusterer"], observed=True).mean()
+    means = each[["ari", "nmi", *OTHER_SCORES]].mean().groupby(["method", "clusterer"], observed=True).mean()
     number = each.size().groupby(["method", "clusterer"], observed=True).size()
     cost = table.reindex(columns=["method", "dataset", "probe", "seconds"]).groupby(
         ["method", "dataset"], observed=True
@@ -228,7 +225,7 @@ def domain_table(records: Sequence[dict]) -> str:
         mine = means.loc[method]
         cells = [f"{mine.loc[c, score]:.3f}" if c in mine.index else "" for c in CLUSTERERS for score in ("ari", "nmi")]
         last = mine.loc["own" if "own" in mine.index else "field"]
-        cells += [f"{last[score]:.3f}" for score in ("border_f1", "smallest_recall", "chaos", "pas")]
+        cells += [f"{last[score]:.3f}" for score in OTHER_SCORES]
         cells += [
             f"{cost.loc[method, c]:.{d}f}" if cost.loc[method, c] >= 0 else ""
             for c, d in (("probe", 3), ("seconds", 1))
@@ -266,12 +263,10 @@ def paired(table: pd.DataFrame, rounds: int = 10_000) -> list[str]:
 
 def slide_table(records: Sequence[dict]) -> str:
     """Markdown: ARI of every slide by the method's own clusters, or the field's, and the plain mixture's."""
-    table = pd.concat(
-        [part for part in (frame(records, "slide"), frame(records, "zero_shot")) if len(part)] or [pd.DataFrame()]
-    )
+    table = frame(records, "slide", "zero_shot")
     if table.empty:
         return ""
-    wide = table.groupby(["dataset", "method", "clusterer"], observed=True)["ari"].agg(["mean", "std"])
+    ari = table.groupby(["dataset", "method", "clusterer"], observed=True)["ari"].mean()
     present = [m for m in ORDER if m in table["method"].unique()]
     lines = [
         "**ARI of every slide**: mixture / field / own",
@@ -282,7 +277,7 @@ def slide_table(records: Sequence[dict]) -> str:
     for name in table["dataset"].unique():
         cells = []
         for method in present:
-            values = [wide["mean"].get((name, method, clusterer)) for clusterer in CLUSTERERS]
+            values = [ari.get((name, method, clusterer)) for clusterer in CLUSTERERS]
             cells.append(" / ".join(f"{v:.2f}" for v in values if v is not None))
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"

@@ -28,6 +28,11 @@ ACTIVATES, REPRESSES = PALETTE[0], PALETTE[5]
 NODE_SIZE = 1500
 
 
+def _point_size(points: np.ndarray) -> float:
+    """Area of a point, the less the more there are."""
+    return float(np.clip(12000 / len(points), 1, 30))
+
+
 def labelled_scatter(
     ax: Axes, points: np.ndarray, labels: Sequence, *, title: str = "", size: float | None = None
 ) -> Axes:
@@ -49,7 +54,7 @@ def labelled_scatter(
     import pandas as pd
 
     values = pd.Categorical(labels)
-    size = size or float(np.clip(12000 / len(points), 1, 30))
+    size = size or _point_size(points)
     missing = values.codes < 0
     ax.scatter(*points[missing].T, s=size, c="#BBBBBB", linewidths=0)
     for code, name in enumerate(values.categories):
@@ -307,8 +312,12 @@ def domains(
     labels, confidence = adata.obs[key].cat, adata.obs[f"{key}_confidence"].to_numpy()[cells]
     points, codes = np.asarray(adata.obsm[spatial_key])[cells, :2], labels.codes.to_numpy()[cells]
     colors = np.array([to_rgb(PALETTE[code % len(PALETTE)]) for code in range(len(labels.categories))])
-    size = float(np.clip(12000 / len(points), 1, 30))
-    ax.scatter(*points.T, s=size, c=np.column_stack([colors[codes], np.clip(confidence, 0.15, 1.0)]), linewidths=0)
+    ax.scatter(
+        *points.T,
+        s=_point_size(points),
+        c=np.column_stack([colors[codes], np.clip(confidence, 0.15, 1.0)]),
+        linewidths=0,
+    )
     for code, name in enumerate(labels.categories):
         ax.scatter([], [], color=colors[code], label=str(name))
     ax.legend(fontsize="small", frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))

@@ -67,13 +67,13 @@ def vote_domains(
         runs.append(settle_domains(types, graph, _first(blurred, number, run_seed)))
     probability = _vote([run.probability for run in runs])
     strength = field_strength(probability, _around(graph) @ probability)
-    return Domains(probability, _shares(probability, types), strength)
+    types = _normalized(types)
+    return Domains(probability, _drawn(probability.T @ types, types.mean(axis=0)), strength)
 
 
 def _first(blurred: np.ndarray, number: int, seed: int) -> np.ndarray:
     """Probabilities to begin with."""
-    densities = mixture_densities(blurred, number, seed=seed)
-    return densities / densities.sum(axis=1, keepdims=True)
+    return _normalized(mixture_densities(blurred, number, seed=seed))
 
 
 def _vote(runs: list[np.ndarray]) -> np.ndarray:
@@ -213,10 +213,10 @@ def settle_domains(densities: np.ndarray, graph: sp.csr_matrix, start: np.ndarra
     Besag 1975, doi:10.2307/2987782 (pseudo-likelihood).
     """
     around = _around(graph)
-    types = densities / densities.sum(axis=1, keepdims=True)
+    types = _normalized(densities)
     overall = types.mean(axis=0)
     probability, strength = start, 0.0
-    shares = _shares(probability, densities)
+    shares = _drawn(probability.T @ types, overall)
     for _ in range(ROUNDS):
         likelihood = densities @ shares.T
         own, near = np.log(likelihood), around @ probability
@@ -235,16 +235,14 @@ def _around(graph: sp.csr_matrix) -> sp.csr_matrix:
     return sp.csr_matrix(sp.diags_array(1 / np.maximum(degree, 1e-12)) @ graph)
 
 
-def _shares(probability: np.ndarray, densities: np.ndarray) -> np.ndarray:
-    """Shares of the types in each domain, each cell of the types that its own values speak for."""
-    types = densities / densities.sum(axis=1, keepdims=True)
-    return _drawn(probability.T @ types, types.mean(axis=0))
+def _normalized(densities: np.ndarray) -> np.ndarray:
+    """Rows that sum to 1."""
+    return densities / densities.sum(axis=1, keepdims=True)
 
 
 def _drawn(counts: np.ndarray, overall: np.ndarray) -> np.ndarray:
     """Shares of the types in each domain, drawn to those in the whole tissue."""
-    counts = counts + PRIOR_CELLS * overall
-    return counts / counts.sum(axis=1, keepdims=True)
+    return _normalized(counts + PRIOR_CELLS * overall)
 
 
 def field_strength(probability: np.ndarray, around: np.ndarray) -> float:
