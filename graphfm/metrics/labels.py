@@ -216,3 +216,34 @@ def linear_probe(
         probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
         predicted[test] = probe.fit(x[train], y[train]).predict(x[test])
     return label_accuracy(predicted, y)
+
+
+def calibration_error(confidence: np.ndarray, hit: np.ndarray, *, bins: int = 10) -> float:
+    r"""Expected calibration error: how far confidence and accuracy are apart, mean over cells.
+
+    .. math:: \sum_b \frac{n_b}{n} \, \lvert \text{accuracy}_b - \text{confidence}_b \rvert
+
+    over bins of equal width from 0 to 1 (Guo et al. 2017, arXiv:1706.04599).
+
+    Parameters
+    ----------
+    confidence
+        ``[cells]``, probability of the predicted label, 0 to 1.
+    hit
+        ``[cells]`` of bool, whether it was right.
+    bins
+        Number of bins.
+
+    Raises
+    ------
+    ValueError
+        On other lengths, no cells, or values outside 0 to 1.
+    """
+    values, right = np.asarray(confidence, dtype=np.float64), np.asarray(hit, dtype=np.float64)
+    if values.ndim != 1 or values.shape != right.shape or not len(values):
+        raise ValueError(f"confidence and hit must be of one length, got shapes {values.shape} and {right.shape}.")
+    if not ((values >= 0) & (values <= 1 + 1e-6)).all():
+        raise ValueError(f"confidence must lie between 0 and 1, got {values.min():.3g} to {values.max():.3g}.")
+    place = np.minimum((values * bins).astype(int), bins - 1)
+    apart = np.bincount(place, right - values, minlength=bins)
+    return float(np.abs(apart).sum() / len(values))

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.sparse as sp
-from scipy.special import logsumexp, softmax
+from scipy.special import logsumexp
 from tqdm import tqdm
+
+from graphfm.models.field import around, settle
 
 MAX_STRENGTH = 20.0
 """Nats that a cell's neighbours may weigh in all."""
@@ -19,8 +21,8 @@ NUM_STARTS = 10
 """Runs from different starts that vote."""
 MAX_DOMAINS, TRIED_STARTS = 15, 3
 """The search for their number: the most, and starts of each."""
-ROUNDS, SWEEPS, STEP = 5, 3, 0.5
-"""Rounds; sweeps of the field in each; how far a sweep goes. Many more rounds drift from a good start."""
+ROUNDS, SWEEPS = 5, 3
+"""Rounds; sweeps of the field in each. Many more rounds drift from a good start."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ def vote_domains(
         types = densities(run_seed)
         runs.append(settle_domains(types, graph, _first(blurred, number, run_seed)))
     probability = _vote([run.probability for run in runs])
-    strength = field_strength(probability, _around(graph) @ probability)
+    strength = field_strength(probability, around(graph) @ probability)
     types = _normalized(types)
     return Domains(probability, _drawn(probability.T @ types, types.mean(axis=0)), strength)
 
@@ -120,7 +122,7 @@ def choose_number(densities: np.ndarray, blurred: np.ndarray, graph: sp.csr_matr
 
 def _pseudo_likelihood(densities: np.ndarray, graph: sp.csr_matrix, found: Domains) -> float:
     """Log probability of each cell's values given its neighbours' domains, summed."""
-    odds = found.strength * (_around(graph) @ found.probability)
+    odds = found.strength * (around(graph) @ found.probability)
     prior = odds - logsumexp(odds, axis=1, keepdims=True)
     return float(logsumexp(prior + np.log(densities @ found.shares.T), axis=1).sum())
 
@@ -212,27 +214,18 @@ def settle_domains(densities: np.ndarray, graph: sp.csr_matrix, start: np.ndarra
     Li and Zhou 2022, doi:10.1186/s13059-022-02734-7 (cell types within domains under a Potts field, by sampling).
     Besag 1975, doi:10.2307/2987782 (pseudo-likelihood).
     """
-    around = _around(graph)
+    mean = around(graph)
     types = _normalized(densities)
     overall = types.mean(axis=0)
     probability, strength = start, 0.0
     shares = _drawn(probability.T @ types, overall)
     for _ in range(ROUNDS):
         likelihood = densities @ shares.T
-        own, near = np.log(likelihood), around @ probability
-        strength = field_strength(probability, near)
-        for _ in range(SWEEPS):
-            probability = (1 - STEP) * probability + STEP * softmax(own + strength * near, axis=1)
-            near = around @ probability
+        strength = field_strength(probability, mean @ probability)
+        probability = settle(np.log(likelihood), mean, probability, strength=strength, sweeps=SWEEPS)
         # of the cells of a domain, each counts to the types by how likely these are there
         shares = _drawn(shares * ((probability / likelihood).T @ densities), overall)
     return Domains(probability, shares, strength)
-
-
-def _around(graph: sp.csr_matrix) -> sp.csr_matrix:
-    """Mean over neighbours; 0 without any."""
-    degree = np.asarray(graph.sum(axis=1)).ravel()
-    return sp.csr_matrix(sp.diags_array(1 / np.maximum(degree, 1e-12)) @ graph)
 
 
 def _normalized(densities: np.ndarray) -> np.ndarray:

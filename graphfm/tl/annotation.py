@@ -1,0 +1,290 @@
+"""Cell types from a reference, or from a few labelled cells."""
+
+import logging
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+from anndata import AnnData
+
+from graphfm import _keys, genes, io
+from graphfm._checks import check_key_added
+from graphfm.io.files import writable
+from graphfm.io.matrix import Kind, stored_values
+from graphfm.memory import announced
+from graphfm.models.annotation import Annotation, View, annotate_cells
+from graphfm.models.graphfm import GraphFM
+from graphfm.pp.knn import N_NEIGHBORS, knn_graph, principal_axes
+from graphfm.tl.embedding import embed
+
+logger = logging.getLogger(__name__)
+
+Organism = Literal["auto", "human", "mouse", "other"]
+Part = tuple[AnnData, str | None, Kind, Organism]
+"""Cells, where their expression is, what it is, and whose genes."""
+
+MIN_SHARED, MAX_CELLS_A_TYPE, NUM_MARKERS = 10, 300, 10
+GENES_PENALTY = 30.0
+UNKNOWN = "unknown"
+
+
+def annotate(
+    query: AnnData,
+    reference: AnnData | None = None,
+    *,
+    label_key: str,
+    model: GraphFM | str | Path | None = None,
+    unknown: float | None = None,
+    layer: str | None = None,
+    kind: Kind = "counts",
+    organism: Organism = "auto",
+    reference_layer: str | None = None,
+    reference_kind: Kind | None = None,
+    reference_organism: Organism = "auto",
+    key_added: str = "annotation",
+    seed: int = 0,
+    copy: bool = False,
+) -> AnnData | None:
+    """Give every cell the type of the labelled cells that it is like.
+
+    Three views of a cell vote (`graphfm.models.annotation`): its genes, its principal components, and the carrier of
+    the trunk's embedding, in which a cell is what its neighbours are. Logistic regressions on labelled cells, of which
+    each type counts the same, are weighted by what they tell of labelled cells that they have not seen. Then each
+    cell's neighbours have their say. Graphs are within the query and within the reference, never across: a batch
+    effect between the two does not decide who is whose neighbour. Genes are matched by the vocabulary, so that
+    old symbols, Ensembl ids and orthologs of mouse and human meet.
+
+    Parameters
+    ----------
+    query
+        Cells to annotate (or a SpatialData or MuData with one table).
+    reference
+        Labelled cells; those without a label are not read, and at most 300 of each type, drawn at random. Without a
+        reference the labels are those in `query` itself, for some of its cells: a few of each type will do.
+    label_key
+        Column of ``obs`` with the types, in the reference if there is one; missing where a cell has none.
+    model
+        A model, or the path of one; default: the weights in the package.
+    unknown
+        Call cells ``"unknown"`` that are less like all types than this share of labelled cells of which the regression
+        does not know, for instance 0.05. More cells of the query are called so where a batch effect lies between, or
+        few cells are labelled. None: every cell gets a type.
+    layer, kind, organism
+        Where the query's expression is and what it is (`graphfm.io.expression`); whose genes
+        (`graphfm.genes.align_genes`).
+    reference_layer, reference_kind, reference_organism
+        The same of the reference; `layer` and `kind` if not given.
+    key_added
+        Prefix of the results.
+    seed
+        Of all that is drawn.
+    copy
+        Return a changed copy instead of writing to `query`.
+
+    Returns
+    -------
+    None, or the copy. Written, with ``key_added="annotation"``:
+
+    - ``obs["annotation"]``: categorical, the type, or ``"unknown"``; a cell with a label keeps it;
+    - ``obs["annotation_confidence"]``: probability of that type among those that are known, 0 to 1;
+    - ``obs["annotation_familiarity"]``: how much the cell and its neighbours are like any known type, 0 to 1;
+    - ``obsm["annotation_probability"]``: DataFrame ``[cells, types]``, rows sum to 1;
+    - ``uns["annotation"]``: DataFrame, a row a type: ``type``, ``labelled`` (cells learned from), ``size``,
+      ``fraction``, ``confidence`` (mean), ``markers`` (the ten genes that speak most for it, the strongest first);
+    - ``uns["annotation_params"]``: parameters, the views' weights, the threshold of ``"unknown"``.
+
+    Raises
+    ------
+    KeyError
+        `label_key`, `layer` or `reference_layer` does not exist.
+    ValueError
+        There are fewer than two types, fewer than 10 genes in common, too few cells for a graph, `unknown` is no share,
+        or the expression is not what `kind` says.
+    FileNotFoundError
+        No model at that path.
+
+    Examples
+    --------
+    >>> import graphfm
+    >>> adata = graphfm.datasets.toy(num_cells=600, num_genes=200)
+    >>> reference, query = adata[:300].copy(), adata[300:].copy()
+    >>> graphfm.tl.annotate(query, reference, label_key="cell_type")
+    >>> bool((query.obs["annotation"] == query.obs["cell_type"]).mean() > 0.8)
+    True
+    """
+    query = io.as_anndata(query)
+    check_key_added(key_added)
+    if unknown is not None and not 0 < unknown < 1:
+        raise ValueError(f"unknown={unknown}: pass a share above 0 and below 1, such as 0.05, or None.")
+    if not isinstance(model, GraphFM):
+        model = GraphFM.from_pretrained(model)
+    given = query if reference is None else io.as_anndata(reference)
+    labels = _labels(given, label_key, "query" if reference is None else "reference")
+    query = writable(query, copy=copy)
+    parts: list[Part] = [(query, layer, kind, organism)]
+    if reference is not None:
+        chosen = some_of_each(labels, seed)
+        labels = labels.iloc[chosen]
+        parts.insert(0, (given[chosen], reference_layer or layer, reference_kind or kind, reference_organism))
+    types = sorted(set(labels.dropna()))
+    with announced(
+        f"types of {query.n_obs:,} cells", 60 * sum(stored_values(part[0], layer=part[1]) for part in parts)
+    ):
+        joint = joint_cells(parts, model, seed)
+        codes = np.full(joint.n_obs, -1)
+        codes[: len(labels)] = pd.Categorical(labels, categories=types).codes
+        graph = joint.obsp[_keys.CONNECTIVITIES]
+        found = annotate_cells(views_of(joint), codes, graph, unknown=unknown or 0.0, seed=seed)
+    _write(query, joint, found, codes, types, key_added, called=unknown is not None)
+    query.uns[f"{key_added}_params"] = {
+        "label_key": label_key,
+        "reference": reference is not None,
+        "shared_genes": joint.n_vars,
+        "weights": dict(zip(("genes", "components", "carrier"), found.weights.tolist(), strict=True)),
+        "unknown": unknown or 0.0,
+        "threshold": found.threshold if unknown is not None else 0.0,
+        "layer": layer or "X",
+        "kind": kind,
+        "seed": seed,
+    }
+    return query if copy else None
+
+
+def _labels(adata: AnnData, key: str, name: str) -> pd.Series:
+    if key not in adata.obs:
+        raise KeyError(
+            f"{name}.obs has no {key!r}. Pass the column with cell types (found: {list(adata.obs.columns)})."
+        )
+    labels = adata.obs[key].astype(object)
+    labels = labels.where(labels.isna(), labels.astype(str))
+    if labels.nunique() < 2:
+        raise ValueError(
+            f"{name}.obs[{key!r}] names {labels.nunique()} types. At least two are needed to tell them apart."
+        )
+    return labels
+
+
+def some_of_each(labels: pd.Series, seed: int) -> np.ndarray:
+    """Places of labelled cells, at most 300 of each type, in order.
+
+    Parameters
+    ----------
+    labels
+        ``[cells]``, missing where a cell has none.
+    seed
+        Of the draw.
+    """
+    place = pd.Series(np.random.default_rng(seed).permutation(len(labels)))
+    known = place[labels.notna().to_numpy()[place]]
+    drawn = known.groupby(labels.to_numpy()[known]).head(MAX_CELLS_A_TYPE)
+    return np.sort(drawn.to_numpy())
+
+
+def joint_cells(parts: list[Part], model: GraphFM, seed: int) -> AnnData:
+    """Cells of all parts in one space, those of the first part first.
+
+    Parameters
+    ----------
+    parts
+        Data sets; they are not changed.
+    model
+        The trunk.
+    seed
+        Of components and graphs.
+
+    Returns
+    -------
+    Log-normalised expression of the genes that all parts have, matched by the vocabulary; ``obsm["X_pca"]`` and
+    ``varm["PCs"]`` of all cells together, ``obsp["connectivities"]`` within parts, ``obsm["X_graphfm"]``.
+
+    Raises
+    ------
+    ValueError
+        Fewer than 10 genes in common, or too few cells for a graph.
+    """
+    joint, start = _joined(parts), 0
+    axes = principal_axes(joint, kind="log1p", seed=seed)
+    scores = joint.X @ axes
+    joint.obsm[_keys.X_PCA], joint.varm[_keys.PCS] = scores - scores.mean(axis=0), axes
+    blocks = []
+    for adata, *_ in parts:
+        cells = slice(start, start + adata.n_obs)
+        shell = AnnData(obs=joint.obs.iloc[cells], obsm={_keys.X_PCA: joint.obsm[_keys.X_PCA][cells]})
+        knn_graph(shell, n_neighbors=min(N_NEIGHBORS, max(adata.n_obs - 1, 2)), seed=seed)
+        blocks.append(shell.obsp[_keys.CONNECTIVITIES])
+        start += adata.n_obs
+    joint.obsp[_keys.CONNECTIVITIES] = sp.block_diag(blocks, format="csr")
+    embed(joint, model, relations=("knn",), kind="log1p")
+    return joint
+
+
+def _joined(parts: list[Part]) -> AnnData:
+    shells = []
+    for adata, layer, kind, organism in parts:
+        shell = AnnData(io.expression(adata, layer=layer, kind=kind), var=adata.var.copy())
+        genes.align_what_is_known(shell, organism=organism)
+        row = shell.var[_keys.GENE_ROW].to_numpy()
+        names = np.where(row >= 0, row.astype(str), shell.var_names.to_numpy(dtype=str))
+        shells.append((shell, pd.Series(np.arange(len(names)), index=names).groupby(level=0).first()))
+    first, places = shells[0]
+    common = [name for name in places.index if all(name in other.index for _, other in shells)]
+    if len(common) < MIN_SHARED:
+        names = " and ".join(str(list(part[0].var_names[:3])) for part in parts)
+        raise ValueError(
+            f"reference and query have {len(common)} genes in common; at least {MIN_SHARED} are needed. Are both genes "
+            f"of human or mouse, or named alike ({names})?"
+        )
+    order = np.sort(places[common].to_numpy())
+    common = pd.Series(places.index, index=places)[order]
+    values = sp.vstack([shell.X[:, index[common].to_numpy()] for shell, index in shells], format="csr")
+    joint = AnnData(values, var=first.var.iloc[order][[_keys.GENE_ROW]])
+    joint.uns[_keys.GENES] = first.uns[_keys.GENES]
+    return joint
+
+
+def views_of(joint: AnnData) -> list[View]:
+    """Genes, components and carrier of each cell, in units that do not depend on the number of genes.
+
+    Parameters
+    ----------
+    joint
+        Made by `joint_cells`.
+    """
+    mean = np.asarray(joint.X.mean(axis=0, dtype=np.float64)).ravel()
+    total = float(joint.X.multiply(joint.X).mean(axis=0).sum() - mean @ mean)
+    scores, carrier = joint.obsm[_keys.X_PCA], np.hsplit(joint.obsm[_keys.X_GRAPHFM], 2)[0]
+    return [
+        View(joint.X / np.float32(np.sqrt(max(total, 1e-12))), GENES_PENALTY),
+        View(scores / max(scores[:, 0].std(), 1e-12)),
+        View(carrier / max(carrier.std(axis=0).max(), 1e-12)),
+    ]
+
+
+def _write(
+    query: AnnData, joint: AnnData, found: Annotation, codes: np.ndarray, types: list[str], key: str, *, called: bool
+) -> None:
+    """Results of the query's cells, which are the last ones."""
+    mine = slice(joint.n_obs - query.n_obs, None)
+    probability, familiar = found.probability[mine], found.familiar[mine]
+    label = probability.argmax(axis=1)
+    names = pd.Index([*types, UNKNOWN] if called and UNKNOWN not in types else types, dtype=object)
+    shown = np.where((familiar < found.threshold) & (codes[mine] < 0), names.get_indexer([UNKNOWN])[0], label)
+    query.obs[key] = pd.Categorical.from_codes(shown if called else label, categories=names)
+    query.obs[f"{key}_confidence"] = probability.max(axis=1)
+    query.obs[f"{key}_familiarity"] = familiar
+    query.obsm[f"{key}_probability"] = pd.DataFrame(probability, index=query.obs_names, columns=types)
+    size = query.obs[key].value_counts().reindex(types).to_numpy()
+    confidence = query.obs.groupby(key, observed=False)[f"{key}_confidence"].mean().reindex(types).fillna(0.0)
+    strongest = np.argsort(-found.coefficients, axis=1, kind="stable")[:, :NUM_MARKERS]
+    query.uns[key] = pd.DataFrame(
+        {
+            "type": types,
+            "labelled": np.bincount(codes[codes >= 0], minlength=len(types)),
+            "size": size,
+            "fraction": size / query.n_obs,
+            "confidence": confidence.to_numpy(),
+            "markers": [", ".join(joint.var_names[row]) for row in strongest],
+        }
+    )
