@@ -8,6 +8,7 @@ ROOT = Path(__file__).parent
 
 BENCH = [
     "arboreto>=0.1.6",
+    "celltypist>=1.7",
     "giniclust3>=1.1.2",
     "graphst>=1.1.1",
     "harmonypy>=0.0.10",

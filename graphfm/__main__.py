@@ -361,6 +361,71 @@ def spatial(
     print(f"obs[{key!r}] {len(found)} regions of {adata.n_obs:,} cells in {out}")
 
 
+def annotate(
+    data: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="IN")],
+    out: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")],
+    *,
+    label_key: str,
+    reference: File = None,
+    table: File = None,
+    unknown: Annotated[float | None, tyro.conf.arg(metavar="SHARE", help_behavior_hint="")] = None,
+    model: Weights = None,
+    organism: Organism = "auto",
+    reference_organism: Organism = "auto",
+    layer: Layer = None,
+    kind: Kind = "counts",
+    reference_layer: Layer = None,
+    reference_kind: Literal["same", "counts", "normalized", "log1p"] = "same",
+    seed: int = 0,
+) -> None:
+    """Give every cell the type of the labelled cells that it is like.
+
+    Writes a copy of your file with obs["annotation"] and a table in uns.
+
+    Args:
+        data: Your .h5ad or .zarr file.
+        out: The .h5ad or .zarr file to write; not the same one.
+        label_key: Column of obs with the types: of the reference, or of your file where some cells have a label.
+        reference: An .h5ad or .zarr file with labelled cells.
+        table: A .csv file to write the types to as well.
+        unknown: Call cells unknown that are less like all types than this share of labelled cells, such as 0.05.
+        model: Weights to use; by default those of the package.
+        organism: Of the genes; "other" for genes that graphfm does not know.
+        reference_organism: Of the reference's genes.
+        layer: Name of the layer with the expression, if it is not in X.
+        kind: What that expression is: raw counts, normalized values, or log1p of them.
+        reference_layer: The reference's layer, if it is another one.
+        reference_kind: What its expression is; "same" as of your file.
+        seed: Of all that is drawn.
+    """
+    from graphfm import io, tl
+
+    _check_out(data, out)
+    _check_table(table)
+    adata = io.read(data, lazy=True)
+    tl.annotate(
+        adata,
+        io.read(reference, lazy=True) if reference else None,
+        label_key=label_key,
+        model=model,
+        unknown=unknown,
+        layer=layer,
+        kind=kind,
+        organism=organism,
+        reference_layer=reference_layer,
+        reference_kind=None if reference_kind == "same" else reference_kind,
+        reference_organism=reference_organism,
+        seed=seed,
+    )
+    io.annotate(data, adata, out)
+    found = adata.uns["annotation"]
+    _write_table(found, table)
+    for row in found.itertuples():
+        print(f"{row.type}: {row.size} cells ({100 * row.fraction:.1f} %), confidence {row.confidence:.2f}")
+    unsure = adata.n_obs - found["size"].sum()
+    print(f"obs['annotation'] {adata.n_obs:,} cells, {unsure:,} of them unknown, in {out}")
+
+
 def _check_table(table: Path | None) -> None:
     if table and not table.parent.is_dir():
         raise OSError(f"--table: {table.parent} is no folder. Choose or create another one.")
@@ -413,7 +478,7 @@ def main() -> None:
     for noisy in ("anndata", "scanpy", "squidpy", "fsspec", "matplotlib"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     commands = {"demo": demo, "pretrain": pretrain, "embed": embed, "grn": grn, "rare": rare, "spatial": spatial}
-    commands |= {"info": info}
+    commands |= {"annotate": annotate, "info": info}
     try:
         tyro.extras.subcommand_cli_from_dict(
             commands, prog="graphfm", description="A graph foundation model for single-cell and spatial omics."

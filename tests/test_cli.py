@@ -64,7 +64,7 @@ def finish(*arguments, **options) -> str:
 
 
 @pytest.mark.parametrize(
-    "command", [(), ("demo",), ("pretrain",), ("embed",), ("grn",), ("rare",), ("spatial",), ("info",)]
+    "command", [(), ("demo",), ("pretrain",), ("embed",), ("grn",), ("rare",), ("spatial",), ("annotate",), ("info",)]
 )
 def test_help_is_readable(command, run):
     code, text, error = run(*command, "--help")
@@ -74,11 +74,11 @@ def test_help_is_readable(command, run):
         assert noise not in text, noise
     assert max(map(len, text.splitlines())) <= 80
     if command == ():
-        assert all(name in text for name in ("demo", "pretrain", "embed", "grn", "rare", "spatial", "info"))
+        assert all(name in text for name in ("demo", "pretrain", "embed", "grn", "rare", "spatial", "annotate", "info"))
 
 
 def test_every_option_is_explained(run):
-    for command in ("demo", "pretrain", "embed", "grn", "rare", "spatial"):
+    for command in ("demo", "pretrain", "embed", "grn", "rare", "spatial", "annotate"):
         text = run(command, "--help")[1]
         text = re.sub(r"[\s│|+]+|[-─]{3,}", " ", text)
         options = re.findall(r" (--[a-z][a-z-]+)", text)
@@ -389,3 +389,23 @@ def test_spatial_equals_python(run, tmp_path):
     assert {"niche_types", "niche_levels"} <= set(io.read(tmp_path / "c.h5ad").uns)
     code, _, _ = run("spatial", tmp_path / "a.h5ad", tmp_path / "d.h5ad", "--n-domains", "1")
     assert "n_domains=1" in code and not (tmp_path / "d.h5ad").exists()
+
+
+# annotate
+
+
+def test_annotate_equals_python(run, tmp_path):
+    adata = graphfm.datasets.toy(400, 200, num_tfs=20)
+    query, reference = adata[200:].copy(), adata[:200].copy()
+    query.write_h5ad(tmp_path / "q.h5ad")
+    reference.write_h5ad(tmp_path / "r.h5ad")
+    given = ["--label-key", "cell_type", "--reference", tmp_path / "r.h5ad", "--unknown", "0.05"]
+    code, text, error = run("annotate", tmp_path / "q.h5ad", tmp_path / "b.h5ad", *given, "--table", tmp_path / "t.csv")
+    assert code == 0, error
+    tl.annotate(query, reference, label_key="cell_type", unknown=0.05)
+    written, table = io.read(tmp_path / "b.h5ad"), pd.read_csv(tmp_path / "t.csv")
+    assert written.obs["annotation"].equals(query.obs["annotation"])
+    assert table["markers"].tolist() == query.uns["annotation"]["markers"].tolist()
+    assert f"200 cells, {(query.obs['annotation'] == 'unknown').sum()} of them unknown" in text
+    code, _, _ = run("annotate", tmp_path / "q.h5ad", tmp_path / "c.h5ad", "--label-key", "nothing")
+    assert "'nothing'" in code and not (tmp_path / "c.h5ad").exists()

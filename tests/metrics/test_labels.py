@@ -4,7 +4,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from graphfm.metrics.labels import agreement, clustering_scores, knn_accuracy, label_accuracy, linear_probe
+from graphfm.metrics.labels import (
+    agreement,
+    calibration_error,
+    clustering_scores,
+    knn_accuracy,
+    label_accuracy,
+    linear_probe,
+)
 
 
 def blobs(seed, n=120, d=4, scale=1.0):
@@ -129,3 +136,18 @@ def test_a_probe_says_what_is_wrong():
         linear_probe(x, y, np.zeros(3))
     with pytest.raises(ValueError, match="one class only"):
         linear_probe(x, y > 0, np.where(y > 0, 1, 0))
+
+
+def test_calibration_error_equals_a_loop():
+    rng = np.random.default_rng(0)
+    confidence, hit = rng.random(500), rng.random(500) < 0.6
+    confidence[:3] = 1.0
+    slow = 0.0
+    for b in range(10):
+        mine = [i for i in range(500) if b / 10 <= confidence[i] < (b + 1) / 10 or (b == 9 and confidence[i] == 1)]
+        slow += abs(hit[mine].mean() - confidence[mine].mean()) * len(mine) / 500
+    assert calibration_error(confidence, hit) == pytest.approx(slow)
+    assert calibration_error(np.ones(4), np.ones(4, dtype=bool)) == 0
+    for bad in (([0.5], [True, False]), ([], []), ([1.5], [True])):
+        with pytest.raises(ValueError, match="confidence"):
+            calibration_error(*bad)

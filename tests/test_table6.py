@@ -1,0 +1,124 @@
+"""Table 6: nobody sees what is to be told, it prints what was kept and takes up what is left."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from graphfm import tl
+
+FOLDER = Path(__file__).parent.parent / "experiments"
+sys.path.insert(0, str(FOLDER))
+
+import figure6_zero_shot as figure6  # noqa: E402
+import table6_zero_shot as table6  # noqa: E402
+
+
+def job(**change):
+    return {
+        "dataset": "toy",
+        "setting": "few_shot",
+        "method": "graphfm",
+        "num_labels": 5,
+        "unseen": "",
+        "seed": 0,
+    } | change
+
+
+def test_so_many_of_each_type_are_labelled():
+    types = np.repeat(["a", "b", "c"], [100, 8, 30])
+    drawn = table6.draw(types, 10, 0)
+    assert dict(zip(*np.unique(types[drawn], return_counts=True), strict=True)) == {"a": 10, "b": 4, "c": 10}
+    assert not np.array_equal(drawn, table6.draw(types, 10, 1))
+
+
+def test_ours_is_the_tool():
+    joint, learned = table6.space("toy", "few_shot", "", 0, None)
+    assert not learned.any()
+    types = joint.obs["type"].to_numpy().astype(str)
+    labelled = table6.draw(types, 5, 3)
+    adata = table6.SMOKE.adata()
+    adata.obs["mine"] = pd.Series(types, index=adata.obs_names, dtype=object).where(
+        np.isin(np.arange(len(types)), labelled)
+    )
+    tl.annotate(adata, label_key="mine", seed=3)
+    found = table6.annotated(joint, labelled, types, 3).probability
+    ours = adata.obsm["annotation_probability"].to_numpy()
+    assert np.abs(found - ours).max() < 0.05 and (found.argmax(axis=1) == ours.argmax(axis=1)).mean() > 0.99
+
+
+@pytest.mark.parametrize("method", ["l1", "pca", "knn", "graphfm:no_graph", "graphfm:shuffled", "graphfm"])
+def test_labels_of_others_are_not_read(method):
+    joint, _ = table6.space("toy", "few_shot", "", 0, None)
+    types = joint.obs["type"].to_numpy().astype(str)
+    labelled = table6.draw(types, 5, 0)
+    hidden = np.full(len(types), "a name that is no type")
+    hidden[labelled] = types[labelled]
+
+    def told(names):
+        if method in table6.PEERS:
+            return table6.PEERS[method](joint, labelled, names, 0)
+        return table6.annotated(joint, labelled, names, 0, method.partition(":")[2]).probability
+
+    np.testing.assert_array_equal(told(types), told(hidden))
+
+
+def test_a_shuffled_graph_has_the_same_degrees():
+    joint, learned = table6.space("toy", "few_shot", "", 0, None)
+    other = table6.dealt(joint, learned, 0)
+    assert (other.obsp["connectivities"] != joint.obsp["connectivities"]).nnz
+    degrees = [np.sort(np.diff(a.obsp["connectivities"].indptr)) for a in (joint, other)]
+    np.testing.assert_array_equal(*degrees)
+    assert (other.X != joint.X).nnz == 0 and not np.allclose(other.obsm["X_graphfm"], joint.obsm["X_graphfm"])
+
+
+def records():
+    scores = {"l1": 0.5, "graphfm": 0.6}
+    few = [
+        job(dataset=name, method=method, num_labels=number, macro_f1=f1, ece=0.1, seconds=2.0)
+        for name in ("celegans_l2", "sc_mixology")
+        for method, f1 in scores.items()
+        for number in table6.LABELS
+    ]
+    moved = [
+        job(dataset="cortex BZ9 to BZ5", setting="transfer", method=method, num_labels=0, macro_f1=f1, ece=0.2)
+        for method, f1 in scores.items()
+    ]
+    new = {"auroc": 0.9, "called_unseen": 0.7, "called_known": 0.1}
+    return [*few, *moved, job(setting="unseen", unseen="x", num_labels=0, **new)]
+
+
+def test_tables_are_of_the_records():
+    text = table6.everything(records())
+    assert "| `l1` |" in text and "| `graphfm` | 0.600 (0.10) |" in text
+    assert "1 labels +0.100 (+0.100 to +0.100), above on 2 of 2" in text
+    assert "| cortex BZ9 to BZ5 * | 0.500 | 0.600 |" in text
+    assert "| `graphfm` | 0.900 | 0.700 | 0.100 | 1 |" in text
+    assert table6.everything([]) == "" and len(figure6.figure(records()).axes) == 2
+
+
+def test_jobs_are_told_apart():
+    frame = pd.DataFrame(table6.jobs())
+    assert not frame.duplicated().any() and set(frame["method"]) == set(table6.ORDER)
+    assert set(table6.LOOKED_AT) < set(frame["dataset"])
+
+
+def test_a_second_run_adds_nothing(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(table6, "PATH", tmp_path / "t.jsonl")
+    monkeypatch.setattr(table6, "jobs", lambda: [job(method=m) for m in ("shuffled", "pca", "graphfm", "oracle")])
+    monkeypatch.setattr(sys, "argv", ["t", "--setting", "few_shot"])
+    table6.main()
+    first = table6._spine.read(tmp_path / "t.jsonl")
+    assert [r["method"] for r in first] == ["shuffled", "pca", "graphfm", "oracle"]
+    assert first[-1]["macro_f1"] == 1 and first[0]["macro_f1"] < 0.5 < first[2]["macro_f1"]
+    table6.main()
+    assert table6._spine.read(tmp_path / "t.jsonl") == first and "`oracle`" in capsys.readouterr().out
+
+
+def test_readme_shows_the_records():
+    kept, text = table6._spine.read(table6.PATH), (FOLDER.parent / "README.md").read_text(encoding="utf-8")
+    assert kept and all("dirty" not in record["commit"] for record in kept)
+    block = text.split("<!-- table6 -->\n")[1].split("<!-- /table6 -->")[0]
+    assert block == table6.everything(kept), "run: python experiments/table6_zero_shot.py --readme"
