@@ -91,15 +91,17 @@ def annotate_cells(
     truth = codes[labelled]
     fold = _folds(truth, seed)
     held = fold >= 0
-    evidence = [_log_probabilities(view, labelled, truth) for view in views]
-    coefficients, likeness = _likeness(views[0], labelled, truth)
+    everyone = np.arange(len(codes))
+    evidence = [_log_probabilities(view, labelled, truth, everyone) for view in views]
+    coefficients, likeness = _likeness(views[0], labelled, truth, everyone)
     unseen = [np.empty((len(labelled), truth.max() + 1)) for _ in views]
     unseen_likeness = likeness.copy()
     for number in range(fold.max() + 1):
-        kept, out = fold != number, fold == number
+        out = fold == number
+        learned = labelled[~out], truth[~out], labelled[out]
         for table, view in zip(unseen, views, strict=True):
-            table[out] = _log_probabilities(view, labelled[kept], truth[kept])[labelled[out]]
-        unseen_likeness[labelled[out]] = _likeness(views[0], labelled[kept], truth[kept])[1][labelled[out]]
+            table[out] = _log_probabilities(view, *learned)
+        unseen_likeness[labelled[out]] = _likeness(views[0], *learned)[1]
     weights = stack([table[held] for table in unseen], truth[held])
     own = log_softmax(np.tensordot(weights, np.stack(evidence), axes=1), axis=1)
     own[labelled] = np.log(np.maximum(np.eye(own.shape[1])[truth], 1e-12))
@@ -156,16 +158,16 @@ def _folds(truth: np.ndarray, seed: int) -> np.ndarray:
     return np.unique(fold, return_inverse=True)[1] - (fold.min() < 0)
 
 
-def _log_probabilities(view: View, cells: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Of all cells, from a regression on some."""
+def _log_probabilities(view: View, cells: np.ndarray, truth: np.ndarray, asked: np.ndarray) -> np.ndarray:
+    """Of the cells that are asked for, from a regression on others."""
     from sklearn.linear_model import LogisticRegression
 
     model = LogisticRegression(C=view.penalty, class_weight="balanced", max_iter=1000)
-    return np.log(model.fit(view.values[cells], truth).predict_proba(view.values) + FLOOR)
+    return np.log(model.fit(view.values[cells], truth).predict_proba(view.values[asked]) + FLOOR)
 
 
-def _likeness(view: View, cells: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Coefficients ``[types, features]`` of one regression a type, and the largest of their probabilities a cell."""
+def _likeness(view: View, cells: np.ndarray, truth: np.ndarray, asked: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Coefficients ``[types, features]`` of one regression a type; the largest probability of each cell asked for."""
     from sklearn.linear_model import LogisticRegression
 
     models = [
@@ -174,7 +176,7 @@ def _likeness(view: View, cells: np.ndarray, truth: np.ndarray) -> tuple[np.ndar
         )
         for kind in range(truth.max() + 1)
     ]
-    probability = np.stack([model.predict_proba(view.values)[:, 1] for model in models])
+    probability = np.stack([model.predict_proba(view.values[asked])[:, 1] for model in models])
     return np.concatenate([model.coef_ for model in models]), probability.max(axis=0)
 
 
