@@ -4,13 +4,16 @@ A results file is JSON lines, flat records, only ever appended to. A run that wa
 a finished one adds nothing. To redo a job, delete its lines.
 """
 
+import argparse
 import fcntl
+import importlib.util
 import json
 import os
 import platform
 import subprocess
+import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cache
@@ -90,6 +93,59 @@ def measured() -> Iterator[dict[str, float]]:
     yield cost
     cost["seconds"] = round(time.perf_counter() - began, 3)
     cost["peak_mb"] = round(peak.bytes() / 2**20, 1)
+
+
+def drive(
+    doc: str,
+    path: Path,
+    *,
+    jobs: Callable[[], list[dict]],
+    smoke: Callable[[], list[dict]],
+    run: Callable[[dict], Iterable[dict]],
+    render: Callable[[Sequence[dict]], str],
+    needs: Mapping[str, str] | None = None,
+) -> None:
+    """Command line of a table: run the jobs that are asked for and not done, print what the records say.
+
+    Parameters
+    ----------
+    doc
+        Of the program; its first line is shown.
+    path
+        Records; those of ``--smoke`` go into a folder of their own.
+    jobs, smoke
+        All jobs, and those of a quick run without real data.
+    run
+        Does a job and gives its records.
+    render
+        Markdown from records.
+    needs
+        Packages of methods that are left out where these are not installed.
+    """
+    parser = argparse.ArgumentParser(description=doc.splitlines()[0])
+    parser.add_argument("--smoke", action="store_true", help="toy data, quick methods, into a file of its own")
+    parser.add_argument("--readme", action="store_true", help="renew the README's block from the records, run nothing")
+    fields = {"setting": str, "dataset": str, "method": str, "seed": int}
+    for field, kind in fields.items():
+        parser.add_argument(f"--{field}", nargs="*", type=kind, help="only these; several processes may share the file")
+    options = parser.parse_args()
+    if options.readme:
+        return renew_readme(path.stem.partition("_")[0], render(read(path)))
+    todo, path = (smoke(), Path(tempfile.mkdtemp()) / path.name) if options.smoke else (jobs(), path)
+    for field in fields:
+        if wanted := getattr(options, field):
+            there = sorted({job[field] for job in todo})
+            if wrong := sorted(set(wanted) - set(there)):
+                parser.error(f"--{field} {wrong[0]}: there is none; choose from {', '.join(map(str, there))}")
+            todo = [job for job in todo if job[field] in wanted]
+    missing = {method for method, package in (needs or {}).items() if importlib.util.find_spec(package) is None}
+    if left := missing & {job["method"] for job in todo}:
+        print(f'left out, not installed: {", ".join(sorted(left))} (pip install "graphfm[bench]")')
+    for job in todo:
+        if job["method"] not in missing and pending(path, [job]):  # one by one: other processes run, too
+            for record in run(job):
+                append(path, record)
+    print(render(read(path)))
 
 
 def renew_readme(name: str, text: str, readme: Path = README) -> None:

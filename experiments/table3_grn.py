@@ -26,12 +26,8 @@ data, how it learns from known edges on validation edges, but how it reads knowl
 four cell types (`experiments/LOG.md`). The settings of the peers are their defaults.
 """
 
-import argparse
-import importlib.util
-import tempfile
 from collections.abc import Sequence
-from functools import cache
-from pathlib import Path
+from functools import cache, partial
 
 import _grn_zero_shot as zero_shot
 import _spine
@@ -325,34 +321,23 @@ def everything(records: Sequence[dict]) -> str:
     return "\n".join([table(records), zero_shot_table(records), supervised_table(records)])
 
 
+def smoke_jobs() -> list[dict]:
+    """Quick methods on the toy."""
+    slow = ("genie3", "grnboost2", "regdiffusion")
+    return [job for job in jobs(("toy",), SETTINGS) if job["method"] not in slow and job["seed"] == 0]
+
+
+def done(job: dict) -> list[dict]:
+    """Records of a job; a run does all networks of a data set, or all tests of a split, at once."""
+    if job["setting"] in WHOLE:
+        return run(job["dataset"], job["setting"], job["method"], job["seed"])
+    return run_supervised(job)
+
+
 def main() -> None:
     """Run what is asked for and not done, print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--smoke", action="store_true", help="toy data, the quick methods, into a file of its own")
-    parser.add_argument("--dataset", nargs="*", default=CASES)
-    parser.add_argument("--method", nargs="*", default=ALL, choices=ALL)
-    parser.add_argument("--setting", nargs="*", default=SETTINGS, choices=SETTINGS)
-    parser.add_argument("--seed", nargs="*", type=int, default=SEEDS)
-    parser.add_argument("--readme", action="store_true", help="renew the README's block from the records, run nothing")
-    options = parser.parse_args()
-    if options.readme:
-        records = _spine.read(PATH)
-        return _spine.renew_readme("table3", everything(records))
-    path = Path(tempfile.mkdtemp()) / PATH.name if options.smoke else PATH
-    missing = [m for m, package in NEEDS.items() if m in options.method and importlib.util.find_spec(package) is None]
-    if missing:
-        print(f'left out, not installed: {", ".join(missing)} (pip install "graphfm[bench]")')
-    slow = ("genie3", "grnboost2", "regdiffusion") if options.smoke else ()
-    wanted = [m for m in options.method if m not in (*missing, *slow)]
-    cases = ("toy",) if options.smoke else options.dataset
-    seeds = (0,) if options.smoke else options.seed
-    todo = [j for j in jobs(cases, options.setting) if j["method"] in wanted and j["seed"] in seeds]
-    for job in todo:
-        if _spine.pending(path, [job]):  # a run does several networks or tests, and other processes run too
-            given = job["dataset"], job["setting"], job["method"], job["seed"]
-            for line in run(*given) if job["setting"] in WHOLE else run_supervised(job):
-                _spine.append(path, line)
-    print(everything(_spine.read(path)))
+    every = partial(jobs, CASES, SETTINGS)
+    _spine.drive(__doc__, PATH, jobs=every, smoke=smoke_jobs, run=done, render=everything, needs=NEEDS)
 
 
 if __name__ == "__main__":

@@ -24,11 +24,7 @@ all calls`` beside ``area``. graphfm's thresholds were chosen on other types (li
 with FCGR3A, erythrocytes, a basophil cluster), on MERFISH and on the toy.
 """
 
-import argparse
-import importlib.util
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 
 import _rare_designs as designs
 import _spine
@@ -116,8 +112,8 @@ def predict(method: str, adata: AnnData, kind: str, batch_key: str | None, seed:
     return pd.DataFrame({"population": adata.obs["rare_population"].astype(object), "score": adata.obs["rare_score"]})
 
 
-def run(job: dict) -> dict | None:
-    """One record; None where fewer than two cells would be rare, but are not meant to be none."""
+def run(job: dict) -> list[dict]:
+    """One record; none where fewer than two cells would be rare, but are not meant to be none."""
     if job["setting"] == "scale":
         adata, truth = designs.toy(job["design"], job["seed"], SCALE)
         kind, batch_key = "counts", "batch"
@@ -125,7 +121,7 @@ def run(job: dict) -> dict | None:
         dealt = job["setting"] == "dealt"
         adata, truth, kind, batch_key = designs.draw(job["dataset"], job["design"], job["seed"], dealt=dealt)
     if job["design"] != 0 and truth.sum() < 2:
-        return None
+        return []
     method = job["method"]
     with _spine.measured() as cost:
         if method in CONTROLS:
@@ -136,14 +132,10 @@ def run(job: dict) -> dict | None:
     scores = rare.evaluate(predicted[["population", "score"]], truth, job["seed"])
     name = job["dataset"]
     source = {**designs.POWER, **designs.NATIVE}.get(name)
-    return {
-        **job,
-        **{key: float(f"{value:.6g}") for key, value in scores.items()},
-        **cost,
-        **{"num_cells": adata.n_obs, "num_genes": adata.n_vars, "num_rare": int(truth.sum())},
-        **_spine.provenance(),
-        "data_sha256": "toy" if source is None else datasets.info(source.dataset).files[0].sha256,
-    }
+    facts = {"num_cells": adata.n_obs, "num_genes": adata.n_vars, "num_rare": int(truth.sum())}
+    known = "toy" if source is None else datasets.info(source.dataset).files[0].sha256
+    rounded = {key: float(f"{value:.6g}") for key, value in scores.items()}
+    return [{**job, **rounded, **cost, **facts, **_spine.provenance(), "data_sha256": known}]
 
 
 def frame(records: Sequence[dict], setting: str) -> pd.DataFrame:
@@ -263,33 +255,16 @@ def everything(records: Sequence[dict]) -> str:
     return "\n".join(part for part in parts if part)
 
 
+def smoke_jobs() -> list[dict]:
+    """Quick methods on the toy."""
+    quick = ("shuffled", "isolation_forest", "graphfm", "oracle")
+    toy = [job for job in jobs() if job["dataset"] == "toy" and job["method"] in quick and job["seed"] == 0]
+    return [job for job in toy if job["design"] in (0.02, 0.0)]
+
+
 def main() -> None:
-    """Run what is asked for and not done, print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--smoke", action="store_true", help="toy data, two methods, into a file of its own")
-    parser.add_argument("--dataset", nargs="*")
-    parser.add_argument("--setting", nargs="*", default=SETTINGS, choices=SETTINGS)
-    parser.add_argument("--method", nargs="*", default=ROWS, choices=ROWS)
-    parser.add_argument("--seed", nargs="*", type=int, default=DRAWS)
-    parser.add_argument("--readme", action="store_true", help="renew the README's block from the records, run nothing")
-    options = parser.parse_args()
-    if options.readme:
-        return _spine.renew_readme("table4", everything(_spine.read(PATH)))
-    missing = [m for m, package in NEEDS.items() if m in options.method and importlib.util.find_spec(package) is None]
-    if missing:
-        print(f'left out, not installed: {", ".join(missing)} (pip install "graphfm[bench]")')
-    path, todo = PATH, [j for j in jobs() if j["setting"] in options.setting and j["method"] not in missing]
-    todo = [j for j in todo if j["method"] in options.method and j["seed"] in options.seed]
-    if options.dataset:
-        todo = [j for j in todo if j["dataset"] in options.dataset]
-    if options.smoke:
-        path, quick = Path(tempfile.mkdtemp()) / PATH.name, ("shuffled", "isolation_forest", "graphfm", "oracle")
-        todo = [j for j in todo if j["dataset"] == "toy" and j["method"] in quick and j["design"] in (0.02, 0.0)]
-        todo = [j for j in todo if j["seed"] == 0]
-    for job in todo:
-        if _spine.pending(path, [job]) and (record := run(job)) is not None:
-            _spine.append(path, record)
-    print(everything(_spine.read(path)))
+    """Run what is asked for and not done, print the tables."""
+    _spine.drive(__doc__, PATH, jobs=jobs, smoke=smoke_jobs, run=run, render=everything, needs=NEEDS)
 
 
 if __name__ == "__main__":

@@ -24,11 +24,7 @@ other slides were not looked at. DLPFC's sections share one donor; STARmap's lab
 methods. Blocks of the probe touch, so that cells at their edges help each other, which favours smoothing.
 """
 
-import argparse
-import importlib.util
-import tempfile
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import _spatial_peers as peers
 import _spatial_slides as slides
@@ -336,38 +332,21 @@ def everything(records: Sequence[dict]) -> str:
     return "\n".join(part for part in (domain_table(records), slide_table(records), *other_tables(records)) if part)
 
 
+def smoke_jobs() -> list[dict]:
+    """Simple methods on the toy tissue."""
+    pairs = {"slide": ("shuffled", "pca", "neighbor_mean", "graphfm", "oracle"), "annotated": ("kmeans", "graphfm")}
+    pairs |= {"together": ("neighbor_mean", "graphfm"), "impute": METHODS["impute"]}
+    return [{"dataset": "toy", "setting": s, "method": m, "seed": 0} for s, methods in pairs.items() for m in methods]
+
+
+def run(job: dict) -> list[dict]:
+    """Records of a job, all at once: a job that is half done would count as done."""
+    return list({"impute": run_imputation, "scale": run_scale}.get(job["setting"], run_domains)(job))
+
+
 def main() -> None:
     """Run what is asked for and not done, print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--smoke", action="store_true", help="toy tissue, simple methods, into a file of its own")
-    parser.add_argument("--setting", nargs="*", default=tuple(METHODS), choices=tuple(METHODS))
-    parser.add_argument("--dataset", nargs="*")
-    parser.add_argument("--method", nargs="*", choices=ORDER)
-    parser.add_argument("--seed", nargs="*", type=int, default=SEEDS)
-    parser.add_argument("--readme", action="store_true", help="renew the README's block from the records, run nothing")
-    options = parser.parse_args()
-    if options.readme:
-        return _spine.renew_readme("table5", everything(_spine.read(PATH)))
-    path, todo = PATH, jobs()
-    if options.smoke:
-        path = Path(tempfile.mkdtemp()) / PATH.name
-        pairs = {"slide": ("shuffled", "pca", "neighbor_mean", "graphfm", "oracle"), "annotated": ("kmeans", "graphfm")}
-        pairs |= {"together": ("neighbor_mean", "graphfm"), "impute": METHODS["impute"]}
-        todo = [
-            {"dataset": "toy", "setting": s, "method": m, "seed": 0} for s, methods in pairs.items() for m in methods
-        ]
-    todo = [j for j in todo if j["setting"] in options.setting and j["seed"] in options.seed]
-    todo = [j for j in todo if not options.method or j["method"] in options.method]
-    todo = [j for j in todo if not options.dataset or j["dataset"] in options.dataset]
-    missing = {m for m, package in peers.NEEDS.items() if importlib.util.find_spec(package) is None}
-    if left := missing & {job["method"] for job in todo}:
-        print(f'left out, not installed: {", ".join(sorted(left))} (pip install "graphfm[bench]")')
-    runs = {"impute": run_imputation, "scale": run_scale}
-    for job in todo:
-        if job["method"] not in missing and _spine.pending(path, [job]):
-            for record in list(runs.get(job["setting"], run_domains)(job)):
-                _spine.append(path, record)
-    print(everything(_spine.read(path)))
+    _spine.drive(__doc__, PATH, jobs=jobs, smoke=smoke_jobs, run=run, render=everything, needs=peers.NEEDS)
 
 
 if __name__ == "__main__":

@@ -169,6 +169,26 @@ def test_neighbor_mean_equals_a_loop() -> None:
         np.testing.assert_allclose(table0.neighbor_mean(adata, relations)[cell], np.mean(means, axis=0), atol=1e-5)
 
 
+def test_a_table_runs_what_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    todo = [{"setting": "a", "dataset": d, "method": m, "seed": 0} for d in ("x", "y") for m in ("ours", "theirs")]
+    path = tmp_path / "table9_things.jsonl"
+
+    def table(*arguments: str) -> list[dict]:
+        monkeypatch.setattr("sys.argv", ["t", *arguments])
+        needs = {"theirs": "no_such_package"}
+        given = {"jobs": lambda: todo, "smoke": lambda: todo[:1], "needs": needs, "render": lambda r: f"{len(r)} rows"}
+        _spine.drive("What it is.", path, run=lambda job: [job | {"score": 1}], **given)
+        return _spine.read(path)
+
+    assert table("--smoke") == [] and "1 rows" in capsys.readouterr().out
+    assert [r["dataset"] for r in table("--dataset", "y")] == ["y"]
+    assert "theirs" in capsys.readouterr().out
+    assert [r["dataset"] for r in table()] == ["y", "x"] and table() == table("--method", "ours")
+    with pytest.raises(SystemExit):
+        table("--dataset", "z")
+    assert "--dataset z: there is none; choose from x, y" in capsys.readouterr().err
+
+
 def test_readme_block_is_renewed_in_place(tmp_path: Path) -> None:
     readme = tmp_path / "README.md"
     readme.write_text("before\n<!-- table0 -->\nold\n<!-- /table0 -->\nafter\n", encoding="utf-8")

@@ -87,7 +87,7 @@ def records():
         for method, f1 in scores.items()
     ]
     new = {"auroc": 0.9, "called_unseen": 0.7, "called_known": 0.1}
-    return [*few, *moved, job(setting="unseen", unseen="x", num_labels=0, **new)]
+    return [*few, *moved, job(setting="unseen", unseen=0, num_labels=0, **new)]
 
 
 def test_tables_are_of_the_records():
