@@ -1,6 +1,7 @@
 """Table 6: nobody sees what is to be told, it prints what was kept and takes up what is left."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -103,6 +104,22 @@ def test_jobs_are_told_apart():
     frame = pd.DataFrame(table6.jobs())
     assert not frame.duplicated().any() and set(frame["method"]) == set(table6.ORDER)
     assert set(table6.LOOKED_AT) < set(frame["dataset"])
+
+
+def test_another_batch_and_a_type_without_labels(monkeypatch):
+    batches = table6.load("toy").obs["batch"].astype(str).unique()
+    sides = [replace(table6.SMOKE, column="batch").of(batch) for batch in batches[:2]]
+    monkeypatch.setitem(table6.PAIRS, "toy", tuple(sides))
+    (moved,) = table6.run(job(setting="transfer", num_labels=0))
+    assert moved["macro_f1"] > 0.9 > 0.3 > moved["ece"]
+    kind = table6.unseen_type("toy", 0)
+    joint, learned = table6.space("toy", "unseen", kind, 0, None)
+    types = joint.obs["type"].to_numpy().astype(str)
+    assert kind not in types[learned] and kind in types[~learned]
+    (new,) = table6.run(job(setting="unseen", num_labels=0, unseen=0))
+    assert new["type"] == kind and new["auroc"] > 0.7 and new["called_unseen"] > new["called_known"]
+    (plain,) = table6.run(job(setting="unseen", num_labels=0, unseen=0, method="pca"))
+    assert 0 <= plain["auroc"] <= 1 and "called_unseen" not in plain
 
 
 def test_a_second_run_adds_nothing(tmp_path, monkeypatch, capsys):
