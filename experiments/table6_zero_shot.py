@@ -306,6 +306,7 @@ def run(job: dict) -> list[dict]:
             found = annotated(given, labelled, types, seed, method.partition(":")[2])
             probability = found.probability
     if setting == "unseen":
+        told = told[np.isin(types[told], [unseen, *names])]  # other types that the learned side lacks are neither
         new = types[told] == unseen
         familiar = probability[told].max(axis=1) if found is None else found.familiar[told]
         scores = {"auroc": roc_auc_score(new, -familiar)}
