@@ -347,11 +347,11 @@ def few_table(records: Sequence[dict]) -> str:
     table = frame(records, "few_shot")
     if table.empty:
         return ""
-    parts = {f"all {table['dataset'].nunique()} sets": table}
     aside = table[~table["dataset"].isin(LOOKED_AT)]
-    if len(aside) < len(table):
-        parts[f"the {aside['dataset'].nunique()} that were not looked at"] = aside
-    lines = ["**Few labels**: macro-F1 of the other cells, mean over data sets (expected calibration error)", ""]
+    parts = [table] if len(aside) == len(table) else [table, aside]
+    told = f"{table['dataset'].nunique()} data sets (expected calibration error)"
+    told += f"; aside: of the {aside['dataset'].nunique()} that were not looked at before" if len(parts) > 1 else ""
+    lines = [f"**Few labels**: macro-F1 of the other cells, mean over {told}", ""]
     head = [f"{number} a type" for number in LABELS]
     lines += [
         "| method | " + " | ".join([*head, *(f"{h}, aside" for h in head[: len(parts) * 4 - 4])]) + " | seconds |"
@@ -360,7 +360,7 @@ def few_table(records: Sequence[dict]) -> str:
     scores = ["macro_f1", "ece"]
     for method in table["method"].cat.remove_unused_categories().cat.categories:
         cells = []
-        for part in parts.values():
+        for part in parts:
             mine = part[part["method"] == method].reindex(columns=["dataset", "num_labels", *scores])
             mean = mine.groupby(["num_labels", "dataset"])[scores].mean().groupby("num_labels").mean()
             for number in LABELS:
