@@ -85,6 +85,7 @@ def test_mouse_and_human_genes_meet(halves):
         adata.var = adata.var[[]]
     tl.annotate(mouse, human, label_key="cell_type")
     assert mouse.uns["annotation_params"]["shared_genes"] == 300 and right(mouse) > 0.9
+    assert set(", ".join(mouse.uns["annotation"]["markers"]).split(", ")) <= set(mouse.var_names)
 
 
 def test_cells_of_no_known_type(halves):

@@ -92,7 +92,8 @@ def annotate(
     - ``obs["annotation_familiarity"]``: how much the cell and its neighbours are like any known type, 0 to 1;
     - ``obsm["annotation_probability"]``: DataFrame ``[cells, types]``, rows sum to 1;
     - ``uns["annotation"]``: DataFrame, a row a type: ``type``, ``labelled`` (cells learned from), ``size``,
-      ``fraction``, ``confidence`` (mean), ``markers`` (the ten genes that speak most for it, the strongest first);
+      ``fraction``, ``confidence`` (mean), ``markers`` (the ten genes that speak most for it, the strongest first, named
+      as in `query`);
     - ``uns["annotation_params"]``: parameters, the views' weights, the threshold of ``"unknown"``.
 
     Raises
@@ -196,8 +197,9 @@ def joint_cells(parts: list[Part], model: GraphFM, seed: int) -> AnnData:
 
     Returns
     -------
-    Log-normalised expression of the genes that all parts have, matched by the vocabulary; ``obsm["X_pca"]`` and
-    ``varm["PCs"]`` of all cells together, ``obsp["connectivities"]`` within parts, ``obsm["X_graphfm"]``.
+    Log-normalised expression of the genes that all parts have, matched by the vocabulary, named as in the last part;
+    ``obsm["X_pca"]`` and ``varm["PCs"]`` of all cells together, ``obsp["connectivities"]`` within parts,
+    ``obsm["X_graphfm"]``.
 
     Raises
     ------
@@ -228,7 +230,7 @@ def _joined(parts: list[Part]) -> AnnData:
         row = shell.var[_keys.GENE_ROW].to_numpy()
         names = np.where(row >= 0, row.astype(str), shell.var_names.to_numpy(dtype=str))
         shells.append((shell, pd.Series(np.arange(len(names)), index=names).groupby(level=0).first()))
-    first, places = shells[0]
+    own, places = shells[-1]  # whose names the genes keep
     common = [name for name in places.index if all(name in other.index for _, other in shells)]
     if len(common) < MIN_SHARED:
         names = " and ".join(str(list(part[0].var_names[:3])) for part in parts)
@@ -239,8 +241,8 @@ def _joined(parts: list[Part]) -> AnnData:
     order = np.sort(places[common].to_numpy())
     common = pd.Series(places.index, index=places)[order]
     values = sp.vstack([shell.X[:, index[common].to_numpy()] for shell, index in shells], format="csr")
-    joint = AnnData(values, var=first.var.iloc[order][[_keys.GENE_ROW]])
-    joint.uns[_keys.GENES] = first.uns[_keys.GENES]
+    joint = AnnData(values, var=own.var.iloc[order][[_keys.GENE_ROW]])
+    joint.uns[_keys.GENES] = own.uns[_keys.GENES]
     return joint
 
 
