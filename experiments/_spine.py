@@ -21,9 +21,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from graphfm.memory import Peak
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.figure import Figure
 
 RESULTS = Path(__file__).parent / "results"
@@ -93,6 +96,28 @@ def measured() -> Iterator[dict[str, float]]:
     yield cost
     cost["seconds"] = round(time.perf_counter() - began, 3)
     cost["peak_mb"] = round(peak.bytes() / 2**20, 1)
+
+
+def rounded(scores: Mapping[str, float]) -> dict[str, float]:
+    """Six digits."""
+    return {key: float(f"{value:.6g}") for key, value in scores.items()}
+
+
+def frame(records: Sequence[dict], keys: Sequence[str], methods: Sequence[str], *settings: str) -> "pd.DataFrame":
+    """Records of these settings, of each job (`keys`) the last, methods in this order."""
+    import pandas as pd
+
+    table = pd.DataFrame([record for setting in settings for record in records if record["setting"] == setting])
+    if table.empty:
+        return table
+    table = table.drop_duplicates(list(keys), keep="last")
+    return table.assign(method=pd.Categorical(table["method"], methods, ordered=True))
+
+
+def interval(values: np.ndarray, rng: np.random.Generator, rounds: int = 10_000) -> tuple[float, float]:
+    """95 % of the means of values that are drawn again."""
+    low, high = np.quantile(rng.choice(values, (rounds, len(values))).mean(axis=1), (0.025, 0.975))
+    return float(low), float(high)
 
 
 def drive(

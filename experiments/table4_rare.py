@@ -134,18 +134,16 @@ def run(job: dict) -> list[dict]:
     source = {**designs.POWER, **designs.NATIVE}.get(name)
     facts = {"num_cells": adata.n_obs, "num_genes": adata.n_vars, "num_rare": int(truth.sum())}
     known = "toy" if source is None else datasets.info(source.dataset).files[0].sha256
-    rounded = {key: float(f"{value:.6g}") for key, value in scores.items()}
-    return [{**job, **rounded, **cost, **facts, **_spine.provenance(), "data_sha256": known}]
+    return [{**job, **_spine.rounded(scores), **cost, **facts, **_spine.provenance(), "data_sha256": known}]
 
 
 def frame(records: Sequence[dict], setting: str) -> pd.DataFrame:
     """Records of a setting, the last of each job."""
-    table = pd.DataFrame([r for r in records if r["setting"] == setting])
+    table = _spine.frame(records, KEYS, ROWS, setting)
     if table.empty:
         return table
     columns = ["f1", "pooled_f1", "auprc", "false_discovery", "num_populations", "num_rare", "num_cells"]
-    table = table.reindex(columns=[*KEYS, *columns, "seconds", "peak_mb"]).drop_duplicates(list(KEYS), keep="last")
-    return table.assign(method=pd.Categorical(table["method"], ROWS))
+    return table.reindex(columns=[*KEYS, *columns, "seconds", "peak_mb"])
 
 
 def power(records: Sequence[dict]) -> pd.DataFrame:

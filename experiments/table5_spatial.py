@@ -136,7 +136,7 @@ def run_domains(job: dict) -> Iterator[dict]:
     facts = {"num_cells": adata.n_obs, "num_genes": adata.n_vars, "num_domains": number} | source(job["dataset"])
     if method in CONTROLS:
         scores = domains.evaluate(domains.controls(truth, seed)[method], truth, seed)
-        yield {**job, "clusterer": "own", **rounded(scores), **facts}
+        yield {**job, "clusterer": "own", **_spine.rounded(scores), **facts}
         return
     with _spine.measured() as cost:
         embedding, own = represented(job, adata, number)
@@ -149,7 +149,7 @@ def run_domains(job: dict) -> Iterator[dict]:
             continue
         found = own if clusterer == "own" else clustered(clusterer, embedding, adata, number, seed)
         scores = domains.evaluate(found, truth, seed)
-        yield {**job, "clusterer": clusterer, **rounded(scores | cost), **facts}
+        yield {**job, "clusterer": clusterer, **_spine.rounded(scores | cost), **facts}
 
 
 def run_imputation(job: dict) -> Iterator[dict]:
@@ -164,7 +164,7 @@ def run_imputation(job: dict) -> Iterator[dict]:
             predicted = slides.imputed(method, adata, cells, genes, seed)
     scores = imputation.evaluate(predicted, truth, seed)
     facts = {"num_cells": int(cells.sum()), "num_genes": len(genes)} | source(job["dataset"])
-    yield {**job, "clusterer": "", **rounded(scores | cost), **facts}
+    yield {**job, "clusterer": "", **_spine.rounded(scores | cost), **facts}
 
 
 def run_scale(job: dict) -> Iterator[dict]:
@@ -173,7 +173,7 @@ def run_scale(job: dict) -> Iterator[dict]:
     with _spine.measured() as cost:
         tl.spatial_domains(adata, n_domains=10, seed=job["seed"])
     facts = {"num_cells": adata.n_obs, "num_genes": adata.n_vars} | source(job["dataset"])
-    yield {**job, "clusterer": "own", **rounded(cost), **facts}
+    yield {**job, "clusterer": "own", **_spine.rounded(cost), **facts}
 
 
 def source(name: str) -> dict:
@@ -183,18 +183,9 @@ def source(name: str) -> dict:
     return {**_spine.provenance(), "data_sha256": known}
 
 
-def rounded(scores: dict) -> dict:
-    """Six digits."""
-    return {key: float(f"{value:.6g}") for key, value in scores.items()}
-
-
 def frame(records: Sequence[dict], *settings: str) -> pd.DataFrame:
     """Records of these settings, the last of each job, methods in order."""
-    table = pd.DataFrame([r for setting in settings for r in records if r["setting"] == setting])
-    if table.empty:
-        return table
-    table = table.drop_duplicates(list(KEYS), keep="last")
-    return table.assign(method=pd.Categorical(table["method"], ORDER, ordered=True))
+    return _spine.frame(records, KEYS, ORDER, *settings)
 
 
 def domain_table(records: Sequence[dict]) -> str:
@@ -234,7 +225,7 @@ def domain_table(records: Sequence[dict]) -> str:
     return "\n".join([*lines, *paired(table)]) + "\n"
 
 
-def paired(table: pd.DataFrame, rounds: int = 10_000) -> list[str]:
+def paired(table: pd.DataFrame) -> list[str]:
     """What graphfm's own domains are above each rival's best column: mean difference, bootstrap over slides."""
     ari = table.groupby(["method", "clusterer", "dataset"], observed=True)["ari"].mean()
     if ("graphfm", "own") not in ari.index:
@@ -246,8 +237,7 @@ def paired(table: pd.DataFrame, rounds: int = 10_000) -> list[str]:
         columns = {clusterer: (ours - ari[method, clusterer]).dropna() for clusterer in ari[method].index.unique(0)}
         best = min(columns, key=lambda clusterer: columns[clusterer].mean())
         gap = columns[best].to_numpy()
-        means = rng.choice(gap, (rounds, len(gap))).mean(axis=1)
-        low, high = np.quantile(means, (0.025, 0.975))
+        low, high = _spine.interval(gap, rng)
         told.append(f"`{method}` ({best}) {gap.mean():+.3f} ({low:+.3f} to {high:+.3f}, {len(gap)} slides)")
     return [
         "",

@@ -170,6 +170,7 @@ def jobs() -> list[dict]:
     return few + transfer + unseen
 
 
+@cache
 def unseen_type(name: str, number: int) -> str:
     """A type of a pair that both sides have; which number is which type is drawn at random, once."""
     learned, told = (side.adata().obs["type"] for side in PAIRS[name])
@@ -209,11 +210,6 @@ def space(name: str, setting: str, unseen: str, draw_seed: int, model_seed: int 
     return joint, np.arange(joint.n_obs) < len(chosen)
 
 
-def scaled(x: np.ndarray) -> np.ndarray:
-    """Components in units of the first one's spread."""
-    return x / x[:, 0].std()
-
-
 def lasso(joint: AnnData, labelled: np.ndarray, types: np.ndarray, seed: int) -> np.ndarray:
     """Probabilities by genes."""
     fit = LogisticRegression(penalty="l1", solver="saga", tol=1e-2, random_state=seed).fit(
@@ -224,7 +220,7 @@ def lasso(joint: AnnData, labelled: np.ndarray, types: np.ndarray, seed: int) ->
 
 def by_components(joint: AnnData, labelled: np.ndarray, types: np.ndarray, seed: int) -> np.ndarray:
     """Probabilities by principal components."""
-    x = scaled(joint.obsm["X_pca"])
+    x = joint.obsm["X_pca"] / joint.obsm["X_pca"][:, 0].std()
     return LogisticRegression(max_iter=1000).fit(x[labelled], types[labelled]).predict_proba(x)
 
 
@@ -297,7 +293,7 @@ def run(job: dict) -> list[dict]:
     if method in CONTROLS:
         truth = types[told][np.isin(types[told], names)]
         scores = cell_types.evaluate(cell_types.controls(truth, seed, kind="labels")[method], truth, seed)
-        return [{**job, **rounded(scores), **facts}]
+        return [{**job, **_spine.rounded(scores), **facts}]
     with _spine.measured() as cost, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of penalties' new names, and of solvers that stop before the last digit
         if method in PEERS:
@@ -313,12 +309,12 @@ def run(job: dict) -> list[dict]:
         if found is not None:
             called = familiar < found.threshold
             scores |= {"called_unseen": called[new].mean(), "called_known": called[~new].mean()}
-        return [{**job, "type": unseen, **rounded(scores | cost), **facts}]
+        return [{**job, "type": unseen, **_spine.rounded(scores | cost), **facts}]
     told = told[np.isin(types[told], names)]
     predicted = names[probability[told].argmax(axis=1)]
     scores = cell_types.evaluate(predicted, types[told], seed)
     scores["ece"] = calibration_error(probability[told].max(axis=1), predicted == types[told])
-    return [{**job, **rounded(scores | cost), **facts}]
+    return [{**job, **_spine.rounded(scores | cost), **facts}]
 
 
 def source(name: str) -> dict:
@@ -328,18 +324,9 @@ def source(name: str) -> dict:
     return {**_spine.provenance(), "data_sha256": known}
 
 
-def rounded(scores: dict) -> dict:
-    """Six digits."""
-    return {key: float(f"{value:.6g}") for key, value in scores.items()}
-
-
 def frame(records: Sequence[dict], setting: str) -> pd.DataFrame:
-    """Records of a setting, methods in order."""
-    table = pd.DataFrame([record for record in records if record["setting"] == setting])
-    if table.empty:
-        return table
-    table = table.drop_duplicates(list(KEYS), keep="last")
-    return table.assign(method=pd.Categorical(table["method"], ORDER, ordered=True))
+    """Records of a setting, the last of each job, methods in order."""
+    return _spine.frame(records, KEYS, ORDER, setting)
 
 
 def few_table(records: Sequence[dict]) -> str:
@@ -372,7 +359,7 @@ def few_table(records: Sequence[dict]) -> str:
     return "\n".join([*lines, *gaps(table)]) + "\n"
 
 
-def gaps(table: pd.DataFrame, rounds: int = 10_000) -> Iterator[str]:
+def gaps(table: pd.DataFrame) -> Iterator[str]:
     """What graphfm is above the lasso: mean difference, bootstrap over data sets; on how many it is above."""
     wide = table.pivot_table("macro_f1", ["num_labels", "dataset"], "method", observed=True)
     if not {"graphfm", "l1"} <= set(wide.columns):
@@ -380,7 +367,7 @@ def gaps(table: pd.DataFrame, rounds: int = 10_000) -> Iterator[str]:
     told, rng = [], np.random.default_rng(0)
     for number, part in (wide["graphfm"] - wide["l1"]).dropna().groupby("num_labels"):
         gap = part.to_numpy()
-        low, high = np.quantile(rng.choice(gap, (rounds, len(gap))).mean(axis=1), (0.025, 0.975))
+        low, high = _spine.interval(gap, rng)
         of = f"{number} labels " if number else ""
         told.append(f"{of}{gap.mean():+.3f} ({low:+.3f} to {high:+.3f}), above on {(gap > 0).sum()} of {len(gap)}")
     yield from ("", "Macro-F1 of `graphfm` less that of `l1` (95 %, data sets drawn again): " + "; ".join(told) + ".")

@@ -50,7 +50,7 @@ class Annotation:
     familiar: np.ndarray
     """``[cells]``, 0 to 1: how much a cell, and its neighbours, are like any type that is known."""
     threshold: float
-    """Below this a cell is of a type that is not known."""
+    """Below this a cell is of a type that is not known; 0 if that was not asked, or no cell could be held out."""
     weights: np.ndarray
     """``[views]``, by which their log probabilities are added."""
     coefficients: np.ndarray
@@ -58,7 +58,7 @@ class Annotation:
 
 
 def annotate_cells(
-    views: Sequence[View], codes: np.ndarray, graph: sp.csr_matrix, *, unknown: float, seed: int
+    views: Sequence[View], codes: np.ndarray, graph: sp.csr_matrix, *, unknown: float | None, seed: int
 ) -> Annotation:
     r"""Types of cells from those of some.
 
@@ -79,7 +79,7 @@ def annotate_cells(
     graph
         Symmetric ``[cells, cells]``, weights of neighbours.
     unknown
-        Share of labelled cells, of which no regression knows, that the threshold may call unknown.
+        Share of labelled cells, of which no regression knows, that the threshold may call unknown; None: no threshold.
     seed
         By which cells are dealt to folds.
 
@@ -101,15 +101,17 @@ def annotate_cells(
         learned = labelled[~out], truth[~out], labelled[out]
         for table, view in zip(unseen, views, strict=True):
             table[out] = _log_probabilities(view, *learned)
-        unseen_likeness[labelled[out]] = _likeness(views[0], *learned)[1]
+        if unknown is not None:
+            unseen_likeness[labelled[out]] = _likeness(views[0], *learned)[1]
     weights = stack([table[held] for table in unseen], truth[held])
     own = log_softmax(np.tensordot(weights, np.stack(evidence), axes=1), axis=1)
     own[labelled] = np.log(np.maximum(np.eye(own.shape[1])[truth], 1e-12))
     mean = around(graph)
     probability = settle(own, mean, softmax(own, axis=1), strength=STRENGTH, sweeps=SWEEPS)
-    familiar, unseen_familiar = _smoothed(likeness, mean), _smoothed(unseen_likeness, mean)[labelled[held]]
-    threshold = float(np.quantile(unseen_familiar, unknown)) if held.any() else 0.0
-    return Annotation(probability, familiar, threshold, weights, coefficients)
+    threshold = 0.0
+    if unknown is not None and held.any():
+        threshold = float(np.quantile(_smoothed(unseen_likeness, mean)[labelled[held]], unknown))
+    return Annotation(probability, _smoothed(likeness, mean), threshold, weights, coefficients)
 
 
 def stack(tables: Sequence[np.ndarray], truth: np.ndarray) -> np.ndarray:

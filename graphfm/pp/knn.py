@@ -91,7 +91,7 @@ def knn_graph(
         )
     adata = writable(adata, copy=copy)
     if use_rep is None and _keys.X_PCA not in adata.obsm:
-        _write_pca(adata, n_pcs=n_pcs, layer=layer, kind=kind, seed=seed)
+        write_components(adata, n_pcs=n_pcs, layer=layer, kind=kind, seed=seed)
     name = use_rep or _keys.X_PCA
     values = _representation(adata, name)
     if name == _keys.X_PCA:
@@ -145,8 +145,10 @@ def _representation(adata: AnnData, name: str) -> Any:
     return values
 
 
-def _write_pca(adata: AnnData, *, n_pcs: int, layer: str | None, kind: Kind, seed: int) -> None:
-    """Writes ``obsm["X_pca"]`` and ``varm["PCs"]``."""
+def write_components(
+    adata: AnnData, *, n_pcs: int = 50, layer: str | None = None, kind: Kind = "counts", seed: int = 0
+) -> None:
+    """Write ``obsm["X_pca"]`` and ``varm["PCs"]``; arguments and errors as of `principal_axes`."""
     if n_pcs < 1:
         raise ValueError(f"n_pcs={n_pcs} must be at least 1.")
     loadings = principal_axes(adata, n_pcs=n_pcs, layer=layer, kind=kind, seed=seed)

@@ -16,7 +16,7 @@ from graphfm.io.matrix import Kind, stored_values
 from graphfm.memory import announced
 from graphfm.models.annotation import Annotation, View, annotate_cells
 from graphfm.models.graphfm import GraphFM
-from graphfm.pp.knn import N_NEIGHBORS, knn_graph, principal_axes
+from graphfm.pp.knn import N_NEIGHBORS, knn_graph, write_components
 from graphfm.tl.embedding import embed
 
 logger = logging.getLogger(__name__)
@@ -137,7 +137,7 @@ def annotate(
         codes = np.full(joint.n_obs, -1)
         codes[: len(labels)] = pd.Categorical(labels, categories=types).codes
         graph = joint.obsp[_keys.CONNECTIVITIES]
-        found = annotate_cells(views_of(joint), codes, graph, unknown=unknown or 0.0, seed=seed)
+        found = annotate_cells(views_of(joint), codes, graph, unknown=unknown, seed=seed)
     _write(query, joint, found, codes, types, key_added, called=unknown is not None)
     query.uns[f"{key_added}_params"] = {
         "label_key": label_key,
@@ -145,7 +145,7 @@ def annotate(
         "shared_genes": joint.n_vars,
         "weights": dict(zip(("genes", "components", "carrier"), found.weights.tolist(), strict=True)),
         "unknown": unknown or 0.0,
-        "threshold": found.threshold if unknown is not None else 0.0,
+        "threshold": found.threshold,
         "layer": layer or "X",
         "kind": kind,
         "seed": seed,
@@ -207,14 +207,12 @@ def joint_cells(parts: list[Part], model: GraphFM, seed: int) -> AnnData:
         Fewer than 10 genes in common, or too few cells for a graph.
     """
     joint, start = _joined(parts), 0
-    axes = principal_axes(joint, kind="log1p", seed=seed)
-    scores = joint.X @ axes
-    joint.obsm[_keys.X_PCA], joint.varm[_keys.PCS] = scores - scores.mean(axis=0), axes
+    write_components(joint, kind="log1p", seed=seed)
     blocks = []
     for adata, *_ in parts:
         cells = slice(start, start + adata.n_obs)
         shell = AnnData(obs=joint.obs.iloc[cells], obsm={_keys.X_PCA: joint.obsm[_keys.X_PCA][cells]})
-        knn_graph(shell, n_neighbors=min(N_NEIGHBORS, max(adata.n_obs - 1, 2)), seed=seed)
+        knn_graph(shell, n_neighbors=min(N_NEIGHBORS, adata.n_obs - 1), seed=seed)
         blocks.append(shell.obsp[_keys.CONNECTIVITIES])
         start += adata.n_obs
     joint.obsp[_keys.CONNECTIVITIES] = sp.block_diag(blocks, format="csr")
@@ -272,8 +270,9 @@ def _write(
     probability, familiar = found.probability[mine], found.familiar[mine]
     label = probability.argmax(axis=1)
     names = pd.Index([*types, UNKNOWN] if called and UNKNOWN not in types else types, dtype=object)
-    shown = np.where((familiar < found.threshold) & (codes[mine] < 0), names.get_indexer([UNKNOWN])[0], label)
-    query.obs[key] = pd.Categorical.from_codes(shown if called else label, categories=names)
+    strange = (familiar < found.threshold) & (codes[mine] < 0)
+    label[strange] = names.get_indexer([UNKNOWN])[0]
+    query.obs[key] = pd.Categorical.from_codes(label, categories=names)
     query.obs[f"{key}_confidence"] = probability.max(axis=1)
     query.obs[f"{key}_familiarity"] = familiar
     query.obsm[f"{key}_probability"] = pd.DataFrame(probability, index=query.obs_names, columns=types)

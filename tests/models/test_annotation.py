@@ -123,3 +123,11 @@ def test_threshold_is_a_share_of_labelled_cells(share):
     low = annotate_cells(views, codes, graph, unknown=share, seed=0)
     high = annotate_cells(views, codes, graph, unknown=0.5, seed=0)
     assert low.threshold < high.threshold and (low.familiar >= 0).all() and (low.familiar <= 1).all()
+
+
+def test_types_do_not_depend_on_whether_a_threshold_is_asked_for():
+    views, codes, graph, _ = cells()
+    without, asked = (annotate_cells(views, codes, graph, unknown=share, seed=0) for share in (None, 0.2))
+    np.testing.assert_array_equal(without.probability, asked.probability)
+    np.testing.assert_array_equal(without.familiar, asked.familiar)
+    assert without.threshold == 0 < asked.threshold
