@@ -1,4 +1,4 @@
-"""Table 6: cell types from few labels, from another batch, and types that no label names.
+"""Table 6: cell types from few labels, from another batch, types that no label names; batches together.
 
 Command: ``python experiments/table6_zero_shot.py`` (``--smoke``: toy cells, no mirror; ``--readme``: renew the README);
          ``--setting``, ``--dataset``, ``--seed`` run a part, several processes may share the file
@@ -8,32 +8,38 @@ Expect:  see the README
 Setting: ``few_shot``: 1, 5, 10 or 50 cells of each type are labelled (at most half of a type), the others are to be
          told. ``transfer``: labels of one batch, donor, condition or section (at most 300 cells of a type, for
          every method), to tell another's. ``unseen``: the same without one type: do its cells stand out?
+         ``batches``: several batches in one embedding, no label seen.
 Methods: ``l1``: lasso logistic regression on log-normalised genes (scikit-learn's penalty); ``pca``: logistic
          regression on 50 components; ``knn``: vote of 15 nearest labelled cells in these; ``celltypist``: the
          package's own training, no model of theirs (only beside scikit-learn below 1.8); ``graphfm``: `tl.annotate`.
 Variant: ``graphfm:no_graph``: genes and components alone; ``graphfm:random``: an untrained trunk, a new one a seed;
          ``graphfm:shuffled``: neighbours dealt among cells.
+Batches: ``pca``; ``harmony``; ``scvi`` (counts only, one seed; full epochs); ``harmony:carrier``: the trunk on
+         Harmony's components; ``graphfm``: `tl.integrate`; ``graphfm:components``: what it moves, before the trunk;
+         ``graphfm:unmoved``: the trunk, no batch moved.
 Scores:  of cells that were not labelled, and whose type some cell was: ``accuracy``, ``macro_f1``, ``ece`` (expected
          calibration error, ten bins). ``unseen``: ``auroc`` of the unseen type against all other cells by 1 - largest
          probability (graphfm: 1 - familiarity), ``called_unseen`` and ``called_known``: shares that
          ``tl.annotate(unknown=0.05)`` calls unknown. ``seconds``: without components, graph and embedding.
+         ``batches``: `graphfm.tasks.integration`, by scIB's definitions, and types told by cells of other batches.
 
 Read with care: how views are joined, and the strength of the field, were chosen with the first five data sets of
-`FEW` and the first twelve pairs of `PAIRS` in view. Labels of Kang's blood and of MERFISH are by clusters of
-expression, which favours whatever smooths.
+`FEW` and the first twelve pairs of `PAIRS` in view, how batches meet with the first six of `MIXES`. Labels of Kang's
+blood and of MERFISH are by clusters of expression, which favours whatever smooths.
 """
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from inspect import signature
 
 import _spine
+import _zero_shot_batches as batches
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 import torch
+from _zero_shot_cells import FEW, LOOKED_AT, MIXES, PAIRS, SMOKE
 from anndata import AnnData
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
@@ -52,98 +58,11 @@ SEEDS = (0, 1, 2, 3, 4)
 LABELS = (1, 5, 10, 50)
 KEYS = ("dataset", "setting", "method", "num_labels", "unseen", "seed")
 CONTROLS = ("shuffled", "oracle")
+PEERS_APART = {"celltypist": "celltypist", "harmony": "harmonypy", "harmony:carrier": "harmonypy", "scvi": "scvi"}
+"""Methods of packages that come with ``graphfm[bench]``."""
 METHODS = ("l1", "pca", "knn", "celltypist", "graphfm:no_graph", "graphfm:random", "graphfm:shuffled", "graphfm")
 ORDER = ("shuffled", *METHODS, "oracle")
-NO_LABEL = ("nan", "NA", "unknown", "unclassified", "Ambiguous")
-MIN_CELLS, UNSEEN_TYPES, UNSEEN_SHARE = 20, 3, 0.05
-LOG_VALUES = ("kang_scgen_valid_lognorm",)
-
-
-@dataclass(frozen=True)
-class Cells:
-    """Labelled cells of a data set: all, or those whose `column` is one of `values`."""
-
-    dataset: str
-    label: str
-    column: str = ""
-    values: tuple[str, ...] = ()
-
-    @property
-    def organism(self) -> str:
-        """Whose genes."""
-        return "other" if self.dataset.startswith("celegans") else "auto"
-
-    @property
-    def kind(self) -> str:
-        """What the matrix holds."""
-        if self.dataset in LOG_VALUES:
-            return "log1p"
-        return "counts" if load(self.dataset).uns.get("is_raw_counts", True) else "normalized"
-
-    def of(self, *values: str) -> "Cells":
-        """Some of them."""
-        return replace(self, values=values)
-
-    def adata(self) -> AnnData:
-        """Cells with a label, ``obs["type"]``; types of fewer than 20 cells are left out."""
-        adata = load(self.dataset)
-        label = adata.obs[self.label].astype(str)
-        kept = adata.obs[self.label].notna() & ~label.isin(NO_LABEL)
-        if self.values:
-            kept &= adata.obs[self.column].astype(str).isin(self.values)
-        kept &= label.isin(label[kept].value_counts().loc[lambda sizes: sizes >= MIN_CELLS].index)
-        cells = adata[kept.to_numpy()]
-        return AnnData(sp.csr_matrix(cells.X), pd.DataFrame({"type": label[kept]}), cells.var[[]])
-
-
-FEW = {
-    name: Cells(name, label)
-    for name, label in (
-        ("celegans_l2", "cao_cell_type"),
-        ("kang_pbmc_batch2_12k", "cell_type"),
-        ("paul15_myeloid", "cell_type"),
-        ("merfish_hypothalamus_2slices", "cell_type"),
-        ("osmfish_ssctx", "cell_type"),
-        ("celegans_embryo", "cell.type"),
-        ("starmap_v1_1k", "cell_type"),
-        ("starmap_mpfc_BZ9", "cell_type"),
-        ("sc_mixology", "cell_line"),
-        ("pbmc_facs_garnett800", "cell_type"),
-        ("pbmc_facs_scn300", "cell_type"),
-        ("kang_scgen_valid_lognorm", "cell_type"),
-    )
-}
-LINES = Cells("sc_mixology", "cell_line", "batch")
-LINE_BATCHES = ("sc_celseq2", "sc_celseq2_5cl_p1", "sc_celseq2_5cl_p2", "sc_celseq2_5cl_p3", "sc_dropseq")
-INTERFERON = Cells("kang_pbmc_stim_1556", "cell_type", "condition")
-SCGEN = Cells("kang_scgen_valid_lognorm", "cell_type", "condition")
-DONORS = Cells("kang_pbmc_batch2_12k", "cell_type", "donor")
-MERFISH = Cells("merfish_hypothalamus_2slices", "cell_type", "bregma")
-EMBRYO = Cells("celegans_embryo", "cell.type", "batch")
-BZ5, BZ9 = (Cells(f"starmap_mpfc_{name}", "cell_type") for name in ("BZ5", "BZ9"))
-PAIRS: dict[str, tuple[Cells, Cells]] = {
-    **{f"lines {b}": (LINES.of(b), LINES.of(*(o for o in LINE_BATCHES if o != b))) for b in LINE_BATCHES},
-    "interferon, to stimulated": (INTERFERON.of("ctrl"), INTERFERON.of("stim")),
-    "interferon, to control": (INTERFERON.of("stim"), INTERFERON.of("ctrl")),
-    "seven types, to stimulated": (SCGEN.of("control"), SCGEN.of("stimulated")),
-    "cortex BZ5 to BZ9": (BZ5, BZ9),
-    "donor 101 to 1244": (DONORS.of("101"), DONORS.of("1244")),
-    "hypothalamus, to 0.26": (MERFISH.of("0.21"), MERFISH.of("0.26")),
-    "embryo 400 to 500 minutes": (EMBRYO.of("Waterston_400_minutes"), EMBRYO.of("Waterston_500_minutes_batch_2")),
-    "seven types, to control": (SCGEN.of("stimulated"), SCGEN.of("control")),
-    "cortex BZ9 to BZ5": (BZ9, BZ5),
-    "donor 1015 to 1256": (DONORS.of("1015"), DONORS.of("1256")),
-    "hypothalamus, to 0.21": (MERFISH.of("0.26"), MERFISH.of("0.21")),
-    "embryo, batch 1 to 2": (EMBRYO.of("Waterston_500_minutes_batch_1"), EMBRYO.of("Waterston_500_minutes_batch_2")),
-}
-LOOKED_AT = (*tuple(FEW)[:5], *tuple(PAIRS)[:12])
-SMOKE = Cells("toy", "cell_type")
-
-
-@cache
-def load(dataset: str) -> AnnData:
-    """A data set of the registry, or the toy."""
-    return datasets.toy(num_cells=400, num_genes=200, num_tfs=20) if dataset == "toy" else datasets.load(dataset)
+UNSEEN_TYPES, UNSEEN_SHARE = 3, 0.05
 
 
 def jobs() -> list[dict]:
@@ -167,7 +86,7 @@ def jobs() -> list[dict]:
         for number in range(UNSEEN_TYPES)
         for method in ("l1", "pca", "graphfm")
     ]
-    return few + transfer + unseen
+    return few + transfer + unseen + batches.jobs(SEEDS)
 
 
 @cache
@@ -273,6 +192,8 @@ def dealt(joint: AnnData, learned: np.ndarray, seed: int) -> AnnData:
 
 def run(job: dict) -> list[dict]:
     """One record; none of CellTypist beside a scikit-learn that no longer has an argument it passes."""
+    if job["setting"] == "batches":
+        return [record | source(job["dataset"]) for record in batches.run(job)]
     if job["method"] == "celltypist" and "multi_class" not in signature(LogisticRegression).parameters:
         return []
     name, setting, method, seed = (job[key] for key in ("dataset", "setting", "method", "seed"))
@@ -319,7 +240,8 @@ def run(job: dict) -> list[dict]:
 
 def source(name: str) -> dict:
     """Provenance and the checksum of the data."""
-    dataset = FEW[name].dataset if name in FEW else PAIRS[name][0].dataset if name in PAIRS else "toy"
+    first = FEW[name] if name in FEW else {**PAIRS, **MIXES}[name][0] if name != "toy" else SMOKE
+    dataset = first.dataset
     known = "toy" if dataset == "toy" else datasets.info(dataset).files[0].sha256
     return {**_spine.provenance(), "data_sha256": known}
 
@@ -412,21 +334,21 @@ def unseen_table(records: Sequence[dict]) -> str:
 
 def everything(records: Sequence[dict]) -> str:
     """All tables."""
-    parts = (few_table(records), transfer_table(records), unseen_table(records))
+    together = _spine.frame(records, KEYS, batches.ORDER, "batches")
+    parts = (few_table(records), transfer_table(records), unseen_table(records), batches.table(together))
     return "\n".join(part for part in parts if part)
 
 
 def smoke_jobs() -> list[dict]:
-    """Five labels a type, on the toy."""
+    """Five labels a type, and two batches, on the toy."""
     few = [job for job in jobs() if job["dataset"] == "celegans_l2" and job["seed"] == 0 and job["num_labels"] == 5]
-    return [job | {"dataset": "toy"} for job in few if job["method"] != "celltypist"]
+    mixes = [job for job in batches.jobs((0,)) if job["dataset"] == next(iter(MIXES))]
+    return [job | {"dataset": "toy"} for job in few + mixes if job["method"] not in PEERS_APART]
 
 
 def main() -> None:
     """Run what is asked for and not done, print the tables."""
-    _spine.drive(
-        __doc__, PATH, jobs=jobs, smoke=smoke_jobs, run=run, render=everything, needs={"celltypist": "celltypist"}
-    )
+    _spine.drive(__doc__, PATH, jobs=jobs, smoke=smoke_jobs, run=run, render=everything, needs=PEERS_APART)
 
 
 if __name__ == "__main__":

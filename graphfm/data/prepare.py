@@ -36,6 +36,7 @@ def cell_graph(
     adata: AnnData,
     *,
     relations: tuple[str, ...] | None = None,
+    neighborhood: Neighborhood | None = None,
     layer: str | None = None,
     kind: str = "counts",
     organism: str = "auto",
@@ -55,6 +56,8 @@ def cell_graph(
         ``var["graphfm_gene"]`` is added where it is missing or belongs to another vocabulary or organism.
     relations
         ``"knn"``, ``"spatial"`` or both; default: all that are there.
+    neighborhood
+        Neighbours that are known already: then the graphs of `adata` are not read.
     layer, kind
         Where the expression is, and what it is; see `graphfm.io.expression`.
     organism
@@ -99,7 +102,7 @@ def cell_graph(
         gene_names=adata.var_names.to_numpy(dtype=str)[kept],
         loadings=torch.from_numpy(loadings[kept]),
         library=log_library_size(totals),
-        neighborhood=cell_neighborhood(adata, relations=relations),
+        neighborhood=cell_neighborhood(adata, relations=relations) if neighborhood is None else neighborhood,
         vocabulary=genes.vocabulary().version,
         name=name,
     )

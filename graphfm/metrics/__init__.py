@@ -2,7 +2,7 @@
 
 import importlib
 
-__all__ = ["grn", "imputation", "labels", "rare", "smoothing", "spatial"]
+__all__ = ["grn", "imputation", "integration", "labels", "rare", "smoothing", "spatial"]
 
 
 def __getattr__(name: str):

@@ -136,6 +136,12 @@ class Neighborhood:
     distance: Float[Tensor, "n k"]
     start: int = 0
 
+    @classmethod
+    def empty(cls, number: int) -> "Neighborhood":
+        """So many nodes without an edge."""
+        nothing = torch.zeros(number, 1)
+        return cls(nothing.long(), nothing, nothing.long(), nothing)
+
     def __len__(self) -> int:
         return self.index.shape[0]
 

@@ -2,7 +2,7 @@
 
 import importlib
 
-__all__ = ["cell_types", "domains", "grn", "grn_splits", "imputation", "node_classes", "rare"]
+__all__ = ["cell_types", "domains", "grn", "grn_splits", "imputation", "integration", "node_classes", "rare"]
 
 
 def __getattr__(name: str):

@@ -5,6 +5,7 @@ from graphfm.tl.domains import niches, spatial_domains
 from graphfm.tl.embedding import embed, layer_states
 from graphfm.tl.graphs import build_graphs
 from graphfm.tl.imputation import impute
+from graphfm.tl.integration import integrate
 from graphfm.tl.knowledge import pretrain_grn
 from graphfm.tl.networks import infer_grn
 from graphfm.tl.rare import find_rare, rare_limit
@@ -21,6 +22,7 @@ __all__ = [
     "grn_to_networkx",
     "impute",
     "infer_grn",
+    "integrate",
     "layer_states",
     "new_model",
     "niches",

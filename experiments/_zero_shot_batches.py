@@ -1,0 +1,182 @@
+"""Table 6's setting ``batches``: several batches in one embedding, no label seen."""
+
+from collections.abc import Callable, Sequence
+from functools import cache
+
+import _spine
+import numpy as np
+import pandas as pd
+from _zero_shot_cells import LOOKED_AT, MIXES, mixed
+from anndata import AnnData
+
+from graphfm.data.prepare import cell_graph
+from graphfm.models import GraphFM
+from graphfm.nn.neighborhood import Neighborhood
+from graphfm.pp.knn import write_components
+from graphfm.tasks import integration
+from graphfm.tl import integrate
+from graphfm.tl.integration import carried
+
+CONTROLS = ("shuffled", "oracle")
+SCORES = {
+    "avgbio": "types kept",
+    "avgbatch": "batches mixed",
+    "overall": "overall",
+    "macro_f1": "told by other batches",
+}
+
+
+def components(adata: AnnData, kind: str, seed: int) -> np.ndarray:
+    """Fifty principal components of 2000 variable genes."""
+    del seed
+    made = adata.copy()
+    write_components(made, kind=kind, seed=0)
+    return made.obsm["X_pca"]
+
+
+def harmony(adata: AnnData, kind: str, seed: int) -> np.ndarray:
+    """Harmony on these, its defaults."""
+    import harmonypy
+
+    found = harmonypy.run_harmony(
+        components(adata, kind, seed).astype(np.float64), adata.obs, "batch", random_state=seed, verbose=False
+    )
+    moved = np.asarray(found.Z_corr)
+    return moved if len(moved) == adata.n_obs else moved.T
+
+
+def harmony_carried(adata: AnnData, kind: str, seed: int) -> np.ndarray:
+    """Harmony's components with a kNN graph in them and the trunk's carrier, as `tl.integrate` does with its own."""
+    values = harmony(adata, kind, seed)
+    return carried(bare(adata, kind), (values - values.mean(axis=0)).astype(np.float32), weights(), seed=seed)
+
+
+def scvi(adata: AnnData, kind: str, seed: int) -> np.ndarray:
+    """scVI on counts of the 2000 most variable genes, its defaults and full epochs."""
+    import scanpy as sc
+    from scvi import settings
+    from scvi.model import SCVI
+
+    settings.seed = seed
+    given = adata.copy()
+    if given.n_vars > 2000:
+        logged = sc.pp.log1p(sc.pp.normalize_total(given, target_sum=1e4, copy=True), copy=True)
+        sc.pp.highly_variable_genes(logged, n_top_genes=2000)
+        given = given[:, logged.var["highly_variable"]].copy()
+    SCVI.setup_anndata(given, batch_key="batch")
+    model = SCVI(given)
+    model.train(accelerator="cpu", enable_progress_bar=False, logger=False)
+    return model.get_latent_representation()
+
+
+def ours(adata: AnnData, kind: str, seed: int) -> np.ndarray:
+    """`tl.integrate`."""
+    return integrate(adata, batch_key="batch", kind=kind, seed=seed, copy=True).obsm["X_integrated"]
+
+
+def ours_moved(adata: AnnData, kind: str, seed: int) -> np.ndarray:
+    """Its components, before the trunk."""
+    return integrate(adata, batch_key="batch", kind=kind, seed=seed, copy=True).obsm["X_integrated_pca"]
+
+
+def carried_alone(adata: AnnData, kind: str, seed: int) -> np.ndarray:
+    """The trunk's carrier where no batch was moved."""
+    cells = bare(adata, kind)
+    return carried(cells, cells.scores.numpy(), weights(), seed=seed)
+
+
+METHODS: dict[str, Callable[[AnnData, str, int], np.ndarray]] = {
+    "pca": components,
+    "harmony": harmony,
+    "harmony:carrier": harmony_carried,
+    "scvi": scvi,
+    "graphfm:unmoved": carried_alone,
+    "graphfm:components": ours_moved,
+    "graphfm": ours,
+}
+ORDER = ("shuffled", *METHODS, "oracle")
+
+
+@cache
+def weights() -> GraphFM:
+    """Those of the package."""
+    return GraphFM.from_pretrained()
+
+
+def bare(adata: AnnData, kind: str):
+    """Cells for the trunk, without neighbours."""
+    return cell_graph(adata.copy(), neighborhood=Neighborhood.empty(adata.n_obs), kind=kind, with_expression=False)
+
+
+def jobs(seeds: Sequence[int]) -> list[dict]:
+    """What identifies a record; scVI, which is slow, has one seed."""
+    return [
+        {"dataset": name, "setting": "batches", "method": method, "num_labels": 0, "unseen": "", "seed": seed}
+        for seed in seeds
+        for name in MIXES
+        for method in ORDER
+        if seed == seeds[0] or method != "scvi"
+    ]
+
+
+def run(job: dict) -> list[dict]:
+    """One record; none of scVI where there are no counts."""
+    adata, kind = mixed(job["dataset"])
+    method, seed = job["method"], job["seed"]
+    if method == "scvi" and kind != "counts":
+        return []
+    with _spine.measured() as cost:
+        if method in CONTROLS:
+            values = integration.controls(adata.obs, seed)[method]
+        else:
+            values = METHODS[method](adata, kind, seed)
+    scores = integration.evaluate(values, adata.obs, seed)
+    facts = {"num_cells": adata.n_obs, "num_genes": adata.n_vars, "num_types": adata.obs["type"].nunique()}
+    return [{**job, **_spine.rounded(scores | cost), **facts, "num_batches": adata.obs["batch"].nunique()}]
+
+
+def table(records: pd.DataFrame) -> str:
+    """Markdown: means over mixtures, then every mixture; records as of `_spine.frame`."""
+    if records.empty:
+        return ""
+    aside = ~records["dataset"].isin(LOOKED_AT)
+    mean = records.groupby(["method", "dataset"], observed=True)[list(SCORES)].mean()
+    counted = mean.index.get_level_values("dataset")
+    fresh = set(records.loc[aside, "dataset"])
+    number = counted.nunique()
+    lines = [
+        f"**Batches together**: mean over {number} mixtures; aside: of the {len(fresh)} that were not looked at before",
+        "",
+        "| method | " + " | ".join([*SCORES.values(), *(f"{title}, aside" for title in SCORES.values())]),
+    ]
+    lines[-1] += " | mixtures | seconds |"
+    lines.append("|---|" + "---:|" * (2 * len(SCORES) + 2))
+    for method, part in mean.groupby(level="method", observed=True):
+        own = part[part.index.get_level_values("dataset").isin(fresh)]
+        cells = [f"{value:.3f}" if value == value else "" for value in (*part.mean(), *own.mean())]
+        mine = records[records["method"] == method]
+        seconds = "" if method in CONTROLS else f"{mine['seconds'].mean():.1f}"
+        lines.append(f"| `{method}` | " + " | ".join(cells) + f" | {len(part)} | {seconds} |")
+    lines += ["", *gaps(mean), "", "<details>", "<summary>Overall score of every mixture</summary>", ""]
+    wide = mean["overall"].unstack("method").reindex(records["dataset"].unique())
+    lines += ["| mixture | " + " | ".join(f"`{method}`" for method in wide) + " |", "|---|" + "---:|" * wide.shape[1]]
+    for name, row in wide.iterrows():
+        mark = " *" if name in fresh else ""
+        shown = (f"{value:.3f}" if value == value else "" for value in row)
+        lines.append(f"| {name}{mark} | " + " | ".join(shown) + " |")
+    return "\n".join([*lines, "", "\\* not looked at before.", "", "</details>"]) + "\n"
+
+
+def gaps(mean: pd.DataFrame) -> list[str]:
+    """What graphfm is above each rival, on the mixtures that both have: mean difference, bootstrap over mixtures."""
+    told, rng = [], np.random.default_rng(0)
+    wide = mean["overall"].unstack("method")
+    for rival in ("pca", "harmony", "scvi"):
+        if not {rival, "graphfm"} <= set(wide):
+            continue
+        gap = (wide["graphfm"] - wide[rival]).dropna().to_numpy()
+        low, high = _spine.interval(gap, rng)
+        told.append(
+            f"`{rival}` {gap.mean():+.3f} ({low:+.3f} to {high:+.3f}), above on {(gap > 0).sum()} of {len(gap)}"
+        )
+    return ["Overall of `graphfm` less that of the others (95 %, mixtures drawn again): " + "; ".join(told) + "."]

@@ -1,0 +1,78 @@
+"""Bring batches together and keep cell types apart."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from graphfm.metrics import integration, labels
+from graphfm.tasks import cell_types
+
+
+def evaluate(prediction: np.ndarray, truth: pd.DataFrame, seed: int = 0) -> dict[str, float]:
+    """Score an embedding by how it keeps cell types and mixes batches.
+
+    Parameters
+    ----------
+    prediction
+        ``[cells, features]``.
+    truth
+        One row a cell: ``type`` and ``batch``.
+    seed
+        Seed of k-means.
+
+    Returns
+    -------
+    dict
+        ``ari``, ``nmi`` (k-means at the true number of types), ``type_silhouette`` and their mean ``avgbio``;
+        ``ilisi``, ``batch_silhouette``, ``connectivity`` and their mean ``avgbatch``; ``overall``, 0.6 and 0.4 of the two means
+        (Luecken et al. 2022); ``macro_f1`` of types told by cells of other batches.
+
+    Raises
+    ------
+    KeyError
+        When a column is missing.
+    ValueError
+        On other lengths, NaN, or one type or batch only.
+    """
+    missing = [name for name in ("type", "batch") if name not in truth]
+    if missing:
+        raise KeyError(f"truth has no column {missing} (found: {list(truth.columns)}). Pass type and batch.")
+    types, batches = truth["type"].to_numpy(), truth["batch"].to_numpy()
+    clusters = labels.clustering_scores(prediction, types, seed=seed)
+    widths = integration.silhouettes(prediction, types, batches)
+    kept = {"ari": clusters["ari"], "nmi": clusters["nmi"], "type_silhouette": widths["type_silhouette"]}
+    mixed = {
+        "ilisi": integration.mixing(prediction, batches),
+        "batch_silhouette": widths["batch_silhouette"],
+        "connectivity": integration.connectivity(prediction, types),
+    }
+    bio, batch = float(np.mean(list(kept.values()))), float(np.mean(list(mixed.values())))
+    return {
+        **kept,
+        **mixed,
+        "avgbio": bio,
+        "avgbatch": batch,
+        "overall": 0.6 * bio + 0.4 * batch,
+        "macro_f1": integration.across_batches(prediction, types, batches),
+    }
+
+
+def controls(truth: pd.DataFrame, seed: int = 0) -> dict[str, np.ndarray]:
+    """Predictions that bracket every method: the types, and the types dealt to cells at random.
+
+    Parameters
+    ----------
+    truth
+        One row a cell, with ``type``.
+    seed
+        Of the shuffle, and of a little noise that keeps cells of a type from being in one place.
+
+    Returns
+    -------
+    dict
+        ``shuffled`` and ``oracle``.
+    """
+    noise = 0.01 * np.random.default_rng(seed).standard_normal((len(truth), 1))
+    made = cell_types.controls(truth["type"].to_numpy(), seed)
+    return {name: np.hstack([values, noise]) for name, values in made.items()}
