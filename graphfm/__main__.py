@@ -426,6 +426,47 @@ def annotate(
     print(f"obs['annotation'] {adata.n_obs:,} cells, {unsure:,} of them unknown, in {out}")
 
 
+def integrate(
+    data: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="IN")],
+    out: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")],
+    *,
+    batch_key: str,
+    table: File = None,
+    model: Weights = None,
+    organism: Organism = "auto",
+    layer: Layer = None,
+    kind: Kind = "counts",
+    seed: int = 0,
+) -> None:
+    """Bring the cells of several batches into one embedding.
+
+    Writes a copy of your file with obsm["X_integrated"] and a table in uns.
+
+    Args:
+        data: Your .h5ad or .zarr file.
+        out: The .h5ad or .zarr file to write; not the same one.
+        batch_key: Column of obs that names the batch of each cell.
+        table: A .csv file to write the batches to as well.
+        model: Weights to use; by default those of the package.
+        organism: Of the genes; "other" for genes that graphfm does not know.
+        layer: Name of the layer with the expression, if it is not in X.
+        kind: What that expression is: raw counts, normalized values, or log1p of them.
+        seed: Of all that is drawn.
+    """
+    from graphfm import io, tl
+
+    _check_out(data, out)
+    _check_table(table)
+    adata = io.read(data, lazy=True)
+    tl.integrate(adata, batch_key=batch_key, model=model, organism=organism, layer=layer, kind=kind, seed=seed)
+    io.annotate(data, adata, out)
+    found = adata.uns["X_integrated"]
+    _write_table(found, table)
+    for row in found.itertuples():
+        print(f"{row.batch}: {row.size} cells, {100 * row.paired:.0f} % with a counterpart in another batch")
+    print(f"obsm['X_integrated'] of {adata.n_obs:,} cells in {out}")
+
+
 def _check_table(table: Path | None) -> None:
     if table and not table.parent.is_dir():
         raise OSError(f"--table: {table.parent} is no folder. Choose or create another one.")
@@ -478,7 +519,7 @@ def main() -> None:
     for noisy in ("anndata", "scanpy", "squidpy", "fsspec", "matplotlib"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     commands = {"demo": demo, "pretrain": pretrain, "embed": embed, "grn": grn, "rare": rare, "spatial": spatial}
-    commands |= {"annotate": annotate, "info": info}
+    commands |= {"annotate": annotate, "integrate": integrate, "info": info}
     try:
         tyro.extras.subcommand_cli_from_dict(
             commands, prog="graphfm", description="A graph foundation model for single-cell and spatial omics."

@@ -63,9 +63,10 @@ def finish(*arguments, **options) -> str:
 # help
 
 
-@pytest.mark.parametrize(
-    "command", [(), ("demo",), ("pretrain",), ("embed",), ("grn",), ("rare",), ("spatial",), ("annotate",), ("info",)]
-)
+COMMANDS = ("demo", "pretrain", "embed", "grn", "rare", "spatial", "annotate", "integrate", "info")
+
+
+@pytest.mark.parametrize("command", [(), *((name,) for name in COMMANDS)])
 def test_help_is_readable(command, run):
     code, text, error = run(*command, "--help")
     assert code == 0 and not error
@@ -74,11 +75,11 @@ def test_help_is_readable(command, run):
         assert noise not in text, noise
     assert max(map(len, text.splitlines())) <= 80
     if command == ():
-        assert all(name in text for name in ("demo", "pretrain", "embed", "grn", "rare", "spatial", "annotate", "info"))
+        assert all(name in text for name in COMMANDS)
 
 
 def test_every_option_is_explained(run):
-    for command in ("demo", "pretrain", "embed", "grn", "rare", "spatial", "annotate"):
+    for command in COMMANDS[:-1]:
         text = run(command, "--help")[1]
         text = re.sub(r"[\s│|+]+|[-─]{3,}", " ", text)
         options = re.findall(r" (--[a-z][a-z-]+)", text)
@@ -408,4 +409,22 @@ def test_annotate_equals_python(run, tmp_path):
     assert table["markers"].tolist() == query.uns["annotation"]["markers"].tolist()
     assert f"200 cells, {(query.obs['annotation'] == 'unknown').sum()} of them unknown" in text
     code, _, _ = run("annotate", tmp_path / "q.h5ad", tmp_path / "c.h5ad", "--label-key", "nothing")
+    assert "'nothing'" in code and not (tmp_path / "c.h5ad").exists()
+
+
+# integrate
+
+
+def test_integrate_equals_python(run, tmp_path):
+    adata = graphfm.datasets.toy(400, 200, num_tfs=20)
+    adata.write_h5ad(tmp_path / "a.h5ad")
+    given = ["--batch-key", "slide", "--table", tmp_path / "t.csv"]
+    code, text, error = run("integrate", tmp_path / "a.h5ad", tmp_path / "b.h5ad", *given)
+    assert code == 0, error
+    tl.integrate(adata, batch_key="slide")
+    written = io.read(tmp_path / "b.h5ad")
+    np.testing.assert_array_equal(written.obsm["X_integrated"], adata.obsm["X_integrated"])
+    assert pd.read_csv(tmp_path / "t.csv")["batch"].tolist() == ["slide_0", "slide_1"]
+    assert "slide_0: 200 cells" in text
+    code, _, _ = run("integrate", tmp_path / "a.h5ad", tmp_path / "c.h5ad", "--batch-key", "nothing")
     assert "'nothing'" in code and not (tmp_path / "c.h5ad").exists()

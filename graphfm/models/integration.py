@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.sparse as sp
-from scipy.sparse.linalg import cg
+from scipy.sparse.linalg import LinearOperator, cg
 
 from graphfm.data.cell_groups import knn_matrix
 
@@ -14,8 +14,8 @@ N_NEIGHBORS = 15
 """Of a cell within its batch, and in each other one."""
 WEAKEST = 0.3
 """Share of the pairs that are left out: those that the fewest neighbours speak for."""
-SMOOTHNESS, RIDGE = 10.0, 0.01
-"""Weight of neighbours within a batch, and of staying in place, against that of pairs."""
+SMOOTHNESS, TOGETHER, RIDGE = 10.0, 0.3, 0.01
+"""Against the weight of pairs: that of neighbours in a batch, of the batch as a whole, and of staying in place."""
 ROUNDS = 2
 """Pairs are looked for again where the first ones have put the cells."""
 MAX_CELLS, FOLLOWED = 50_000, 5
@@ -37,15 +37,18 @@ def integrate_components(values: np.ndarray, batches: np.ndarray, *, seed: int =
 
     Counterparts are cells of two batches that have each other among their 15 nearest of the other batch, by the angle
     between them (mutual nearest neighbours). A pair weighs as much as there are pairs between the neighbours of its
-    cells, and the weakest third is left out: a chance meeting of two types that only one batch has stands alone. How
-    far a cell moves, :math:`d_i`, is then a field over the graph: pairs :math:`A` are to meet, neighbours within a
-    batch :math:`W` are to move alike, and nothing moves without need,
+    cells, and the weakest three tenths are left out. How far a cell moves, :math:`d_i`, is then a field over the graph:
+    pairs :math:`A` are to meet, neighbours within a batch :math:`W` are to move alike, a cell does not leave its batch
+    without need, and no batch moves without need,
 
-    .. math:: \min_d \sum_{ij} A_{ij} |x_i + d_i - x_j - d_j|^2 + \alpha \sum_{ij} W_{ij} |d_i - d_j|^2
-              + \varepsilon \sum_i |d_i|^2,
+    .. math:: \min_d \tfrac12 \sum_{ij} A_{ij} |x_i + d_i - x_j - d_j|^2
+              + \tfrac{\alpha}{2} \sum_{ij} W_{ij} |d_i - d_j|^2
+              + \beta \sum_i |d_i - \bar d_{b(i)}|^2 + \varepsilon \sum_i |d_i|^2,
 
-    one sparse linear system, :math:`(L_A + \alpha L_W + \varepsilon I) d = -L_A x`, with the graphs' Laplacians. There
-    is no order of batches and no reference among them. A type that one batch alone has moves with what is near it.
+    with the batches' means :math:`\bar d_b`: one sparse linear system,
+    :math:`(L_A + \alpha L_W + \beta (I - P) + \varepsilon I) d = -L_A x`, with the graphs' Laplacians and the
+    projection :math:`P` on these means. There is no order of batches and no reference among them. A type that one
+    batch alone has moves with its batch, though not quite untouched by what looks most like it elsewhere.
 
     Parameters
     ----------
@@ -67,13 +70,13 @@ def integrate_components(values: np.ndarray, batches: np.ndarray, *, seed: int =
     drawn = _draw(batches, seed)
     x, batch = values[drawn].astype(np.float64), batches[drawn]
     within = _scaled(_neighbors(_directions(x), batch))
-    system = SMOOTHNESS * _laplacian(within) + RIDGE * sp.identity(len(x))
+    system = SMOOTHNESS * _laplacian(within) + (TOGETHER + RIDGE) * sp.identity(len(x))
     moved, paired = np.zeros_like(x), np.zeros(len(x), dtype=bool)
     for _ in range(ROUNDS):
         pairs = supported_pairs(x + moved, batch, within)
         paired |= pairs.getnnz(axis=1) > 0
         pull = _laplacian(_scaled(pairs))
-        moved = _solve(sp.csr_matrix(system + pull), -(pull @ x), moved)
+        moved = _solve(sp.csr_matrix(system + pull), batch, -(pull @ x), moved)
     everywhere, counterpart = np.empty(values.shape), np.zeros(len(values), dtype=bool)
     everywhere[drawn], counterpart[drawn] = moved, paired
     others = np.setdiff1d(np.arange(len(values)), drawn)
@@ -145,12 +148,9 @@ def _neighbors(values: np.ndarray, batches: np.ndarray) -> sp.csr_matrix:
     for number in np.unique(batches):
         cells = np.flatnonzero(batches == number)
         k = min(N_NEIGHBORS, len(cells) - 1)
-        nearest = (
-            NearestNeighbors(n_neighbors=k).fit(values[cells]).kneighbors(return_distance=False)
-            if k
-            else np.zeros((1, 0), dtype=np.int64)
-        )
-        blocks.append(knn_matrix(nearest, len(cells)))
+        if k:
+            nearest = NearestNeighbors(n_neighbors=k).fit(values[cells]).kneighbors(return_distance=False)
+        blocks.append(knn_matrix(nearest) if k else sp.csr_matrix((1, 1)))
     back = np.argsort(order)
     graph = sp.block_diag(blocks, format="csr")[back][:, back]
     return sp.csr_matrix(graph.maximum(graph.T))
@@ -167,11 +167,18 @@ def _laplacian(graph: sp.csr_matrix) -> sp.csr_matrix:
     return sp.csr_matrix(sp.diags_array(np.asarray(graph.sum(axis=1)).ravel()) - graph)
 
 
-def _solve(system: sp.csr_matrix, right: np.ndarray, start: np.ndarray) -> np.ndarray:
-    """Solution of a symmetric positive definite system for every column, by conjugate gradients."""
+def _solve(system: sp.csr_matrix, batches: np.ndarray, right: np.ndarray, start: np.ndarray) -> np.ndarray:
+    """Solution for every column by conjugate gradients, of the system less what the batches' means are free of."""
+    sizes = np.maximum(np.bincount(batches), 1)
+
+    def times(column: np.ndarray) -> np.ndarray:
+        means = np.bincount(batches, weights=column.ravel()) / sizes
+        return system @ column.ravel() - TOGETHER * means[batches]
+
+    operator = LinearOperator(system.shape, matvec=times, dtype=np.float64)
     inverse = sp.diags_array(1 / system.diagonal())
     columns = [
-        cg(system, column, x0=first, rtol=1e-6, atol=1e-9, maxiter=1000, M=inverse)[0]
+        cg(operator, column, x0=first, rtol=1e-8, atol=1e-10, maxiter=2000, M=inverse)[0]
         for column, first in zip(right.T, start.T, strict=True)
     ]
     return np.column_stack(columns)

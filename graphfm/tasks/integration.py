@@ -25,8 +25,8 @@ def evaluate(prediction: np.ndarray, truth: pd.DataFrame, seed: int = 0) -> dict
     -------
     dict
         ``ari``, ``nmi`` (k-means at the true number of types), ``type_silhouette`` and their mean ``avgbio``;
-        ``ilisi``, ``batch_silhouette``, ``connectivity`` and their mean ``avgbatch``; ``overall``, 0.6 and 0.4 of the two means
-        (Luecken et al. 2022); ``macro_f1`` of types told by cells of other batches.
+        ``ilisi``, ``batch_silhouette``, ``connectivity`` and their mean ``avgbatch``; ``overall``, 0.6 and 0.4 of the
+        two means (Luecken et al. 2022); ``macro_f1`` of types told by cells of other batches.
 
     Raises
     ------

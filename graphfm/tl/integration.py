@@ -196,8 +196,8 @@ def _summary(names: pd.Series, before: np.ndarray, found: Integration) -> pd.Dat
     for name, share in table["paired"].items():
         if share < FEW_PAIRED:
             logger.warning(
-                "batch %r: %.1f%% of its cells have a counterpart in another one. It may share no type with the others, "
-                "and stays nearly where it is",
+                "batch %r: %.1f%% of its cells have a counterpart in another one. It may share no type with the "
+                "others, and stays nearly where it is",
                 name,
                 100 * share,
             )
