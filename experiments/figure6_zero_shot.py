@@ -1,4 +1,4 @@
-"""Figure 6: Table 6 drawn. Cell types from few labels, and from another batch.
+"""Figure 6: Table 6 drawn. Cell types from few labels and from another batch; batches together.
 
 Command: ``python experiments/figure6_zero_shot.py`` (``--smoke``: made-up records, nothing is kept)
 Cost:    seconds, from the records of Table 6
@@ -29,7 +29,16 @@ LABELS = {
     "knn": "15 nearest labelled cells",
     "celltypist": "CellTypist, own training",
 }
+TOGETHER = {
+    "graphfm": "graphfm",
+    "graphfm:components": "graphfm before the trunk",
+    "harmony": "Harmony",
+    "scvi": "scVI",
+    "harmony:carrier": "Harmony, then our trunk",
+    "pca": "principal components",
+}
 MARKERS = "os^Dv<"
+SCORES = ("macro_f1", "avgbio", "avgbatch", "overall")
 
 
 def curves(ax: Axes, few: pd.DataFrame) -> None:
@@ -49,29 +58,63 @@ def curves(ax: Axes, few: pd.DataFrame) -> None:
     ax.legend(frameon=False, fontsize="small", loc="lower right")
 
 
-def pairs(ax: Axes, transfer: pd.DataFrame) -> None:
-    """Macro-F1 of each pair, a mark a method."""
-    wide = transfer.pivot_table("macro_f1", "dataset", "method", observed=True)
-    wide = wide.sort_values("l1") if "l1" in wide else wide
+def dots(ax: Axes, wide: pd.DataFrame, labels: dict[str, str], order: str) -> None:
+    """A row for each line of the table, a mark a method."""
+    wide = wide.sort_values(order) if order in wide else wide
     place = np.arange(len(wide))
-    shown = [method for method in LABELS if method in wide]
+    shown = [method for method in labels if method in wide]
     ax.hlines(place, wide[shown].min(axis=1), wide[shown].max(axis=1), color="#cccccc", lw=1, zorder=1)
-    for number, method in enumerate(LABELS):
+    for number, (method, label) in enumerate(labels.items()):
         if method in shown:
             size = 50 if method == "graphfm" else 24
-            ax.scatter(wide[method], place, s=size, marker=MARKERS[number], color=pl.PALETTE[number], zorder=2)
+            ax.scatter(
+                wide[method], place, s=size, marker=MARKERS[number], color=pl.PALETTE[number], label=label, zorder=2
+            )
     ax.set_yticks(place, wide.index, fontsize="small")
+
+
+def pairs(ax: Axes, transfer: pd.DataFrame) -> None:
+    """Macro-F1 of each pair."""
+    dots(ax, transfer.pivot_table("macro_f1", "dataset", "method", observed=True), LABELS, "l1")
     ax.set(xlabel="macro-F1 of the other batch", title="from another batch, donor, condition or section")
 
 
+def trade(ax: Axes, batches: pd.DataFrame) -> None:
+    """Types kept against batches mixed, means over the mixtures that all methods have."""
+    every = batches[batches["method"].isin(TOGETHER)]
+    counts = every.groupby("dataset")["method"].nunique()
+    every = every[every["dataset"].isin(counts.index[counts == counts.max()])]
+    means = every.groupby(["method", "dataset"], observed=True)[["avgbio", "avgbatch"]].mean()
+    means = means.groupby("method", observed=True).mean()
+    for number, (method, label) in enumerate(TOGETHER.items()):
+        if method in means.index:
+            size = 110 if method == "graphfm" else 60
+            x, y = means.loc[method, ["avgbatch", "avgbio"]]
+            ax.scatter(x, y, s=size, marker=MARKERS[number], color=pl.PALETTE[number])
+            ax.annotate(label, (x, y), xytext=(6, 5), textcoords="offset points", fontsize="small")
+    ax.margins(0.3, 0.2)
+    ax.set(xlabel="batches mixed (iLISI, silhouette, connectivity)", ylabel="types kept (ARI, NMI, silhouette)")
+    ax.set_title(f"batches together, mean of {every['dataset'].nunique()} mixtures")
+
+
+def mixtures(ax: Axes, batches: pd.DataFrame) -> None:
+    """Overall score of each mixture."""
+    dots(ax, batches.pivot_table("overall", "dataset", "method", observed=True), TOGETHER, "harmony")
+    ax.set(xlabel="0.6 types kept + 0.4 batches mixed", title="every mixture of batches")
+    ax.legend(frameon=False, fontsize="small", loc="lower right")
+
+
 def figure(records: list[dict]) -> Figure:
-    """Two panels."""
+    """Four panels."""
     matplotlib.use("Agg")
-    picture = Figure(figsize=(INCHES, 5.2), layout="constrained")
-    left, right = picture.subplots(1, 2, width_ratios=(1, 1.1))
-    curves(left, table6.frame(records, "few_shot"))
-    pairs(right, table6.frame(records, "transfer"))
-    for ax in (left, right):
+    picture = Figure(figsize=(INCHES, 9.6), layout="constrained")
+    panels = picture.subplots(2, 2, width_ratios=(1, 1.1))
+    curves(panels[0, 0], table6.frame(records, "few_shot"))
+    pairs(panels[0, 1], table6.frame(records, "transfer"))
+    together = table6.frame(records, "batches", table6.batches.ORDER)
+    trade(panels[1, 0], together)
+    mixtures(panels[1, 1], together)
+    for ax in panels.flat:
         for side in ("top", "right"):
             ax.spines[side].set_visible(False)
     return picture
@@ -84,7 +127,9 @@ def main() -> None:
     options = parser.parse_args()
     if options.smoke:
         rng = np.random.default_rng(0)
-        jobs = [job | {"macro_f1": rng.random()} for job in table6.jobs() if job["seed"] < 2]
+        jobs = [
+            job | dict(zip(SCORES, rng.random(len(SCORES)), strict=True)) for job in table6.jobs() if job["seed"] < 2
+        ]
         return _spine.save_figure(figure(jobs), Path(tempfile.mkdtemp()) / PATH.name, DPI)
     _spine.save_figure(figure(_spine.read(table6.PATH)), PATH, DPI)
 

@@ -246,9 +246,9 @@ def source(name: str) -> dict:
     return {**_spine.provenance(), "data_sha256": known}
 
 
-def frame(records: Sequence[dict], setting: str) -> pd.DataFrame:
+def frame(records: Sequence[dict], setting: str, order: Sequence[str] = ORDER) -> pd.DataFrame:
     """Records of a setting, the last of each job, methods in order."""
-    return _spine.frame(records, KEYS, ORDER, setting)
+    return _spine.frame(records, KEYS, order, setting)
 
 
 def few_table(records: Sequence[dict]) -> str:
@@ -334,8 +334,8 @@ def unseen_table(records: Sequence[dict]) -> str:
 
 def everything(records: Sequence[dict]) -> str:
     """All tables."""
-    together = _spine.frame(records, KEYS, batches.ORDER, "batches")
-    parts = (few_table(records), transfer_table(records), unseen_table(records), batches.table(together))
+    together = batches.table(frame(records, "batches", batches.ORDER))
+    parts = (few_table(records), transfer_table(records), unseen_table(records), together)
     return "\n".join(part for part in parts if part)
 
 

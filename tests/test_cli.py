@@ -73,7 +73,8 @@ def test_help_is_readable(command, run):
     # no types of Python, no empty defaults, nothing wider than a terminal
     for noise in ("{None}", "None", "(default: )", "Path", "PATH PATH", "Literal", "Traceback"):
         assert noise not in text, noise
-    assert max(map(len, text.splitlines())) <= 80
+    lines = text.splitlines()
+    assert max(map(len, lines[1:])) <= 80 and len(lines[0]) <= 90  # of the first, the list of commands is one word
     if command == ():
         assert all(name in text for name in COMMANDS)
 

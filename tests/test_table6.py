@@ -13,8 +13,11 @@ from graphfm import tl
 FOLDER = Path(__file__).parent.parent / "experiments"
 sys.path.insert(0, str(FOLDER))
 
+import _zero_shot_cells as cells  # noqa: E402
 import figure6_zero_shot as figure6  # noqa: E402
 import table6_zero_shot as table6  # noqa: E402
+
+SCORES = tuple(table6.batches.SCORES)
 
 
 def job(**change):
@@ -88,7 +91,12 @@ def records():
         for method, f1 in scores.items()
     ]
     new = {"auroc": 0.9, "called_unseen": 0.7, "called_known": 0.1}
-    return [*few, *moved, job(setting="unseen", unseen=0, num_labels=0, **new)]
+    together = [
+        job(dataset=name, setting="batches", method=method, num_labels=0, seconds=1.0, **dict.fromkeys(SCORES, value))
+        for name, more in (("cortex, 2 mice", 0.0), ("blood, 8 donors", 0.1))
+        for method, value in (("shuffled", 0.2), ("pca", 0.5 + more), ("harmony", 0.6), ("graphfm", 0.7 + more))
+    ]
+    return [*few, *moved, job(setting="unseen", unseen=0, num_labels=0, **new), *together]
 
 
 def test_tables_are_of_the_records():
@@ -97,17 +105,21 @@ def test_tables_are_of_the_records():
     assert "1 labels +0.100 (+0.100 to +0.100), above on 2 of 2" in text
     assert "| cortex BZ9 to BZ5 * | 0.500 | 0.600 |" in text
     assert "| `graphfm` | 0.900 | 0.700 | 0.100 | 1 |" in text
-    assert table6.everything([]) == "" and len(figure6.figure(records()).axes) == 2
+    assert "| `graphfm` | 0.750 | 0.750 | 0.750 | 0.750 | 0.800 |" in text
+    assert "`pca` +0.200 (+0.200 to +0.200), above on 2 of 2; `harmony` +0.150" in text
+    assert "| blood, 8 donors * | 0.200 | 0.600 | 0.600 | 0.800 |" in text
+    assert table6.everything([]) == "" and len(figure6.figure(records()).axes) == 4
 
 
 def test_jobs_are_told_apart():
     frame = pd.DataFrame(table6.jobs())
-    assert not frame.duplicated().any() and set(frame["method"]) == set(table6.ORDER)
+    assert not frame.duplicated().any()
+    assert set(frame["method"]) == {*table6.ORDER, *table6.batches.ORDER}
     assert set(table6.LOOKED_AT) < set(frame["dataset"])
 
 
 def test_another_batch_and_a_type_without_labels(monkeypatch):
-    batches = table6.load("toy").obs["batch"].astype(str).unique()
+    batches = cells.load("toy").obs["batch"].astype(str).unique()
     sides = [replace(table6.SMOKE, column="batch").of(batch) for batch in batches[:2]]
     monkeypatch.setitem(table6.PAIRS, "toy", tuple(sides))
     (moved,) = table6.run(job(setting="transfer", num_labels=0))
@@ -120,6 +132,17 @@ def test_another_batch_and_a_type_without_labels(monkeypatch):
     assert new["type"] == kind and new["auroc"] > 0.7 and new["called_unseen"] > new["called_known"]
     (plain,) = table6.run(job(setting="unseen", num_labels=0, unseen=0, method="pca"))
     assert 0 <= plain["auroc"] <= 1 and "called_unseen" not in plain
+
+
+@pytest.mark.parametrize("method", ["pca", "graphfm:unmoved", "graphfm:components", "graphfm"])
+def test_batches_together_see_no_type(method):
+    adata, kind = cells.mixed("toy")
+    (found,) = table6.batches.run(job(setting="batches", method=method, num_labels=0))
+    assert 0.5 < found["overall"] < 1 and found["num_batches"] == 2
+    hidden = adata.copy()
+    hidden.obs["type"] = "a name that is no type"
+    values = [table6.batches.METHODS[method](cells_, kind, 0) for cells_ in (adata, hidden)]
+    np.testing.assert_array_equal(*values)
 
 
 def test_a_second_run_adds_nothing(tmp_path, monkeypatch, capsys):

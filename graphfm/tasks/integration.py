@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from graphfm.metrics import integration, labels
-from graphfm.tasks import cell_types
+from graphfm.metrics import _checks, integration, labels
 
 
 def evaluate(prediction: np.ndarray, truth: pd.DataFrame, seed: int = 0) -> dict[str, float]:
@@ -73,6 +72,6 @@ def controls(truth: pd.DataFrame, seed: int = 0) -> dict[str, np.ndarray]:
     dict
         ``shuffled`` and ``oracle``.
     """
-    noise = 0.01 * np.random.default_rng(seed).standard_normal((len(truth), 1))
-    made = cell_types.controls(truth["type"].to_numpy(), seed)
-    return {name: np.hstack([values, noise]) for name, values in made.items()}
+    rng, codes = np.random.default_rng(seed), _checks.codes(truth["type"].to_numpy(), name="truth['type']")
+    oracle = np.hstack([np.eye(codes.max() + 1)[codes], 0.01 * rng.standard_normal((len(codes), 1))])
+    return {"shuffled": rng.permutation(oracle), "oracle": oracle}
