@@ -47,7 +47,8 @@ def integrate(
 
     Cells of one kind in different batches find each other, and each batch moves as a smooth field over its own graph so
     that they meet (`graphfm.models.integration`). On the graph of all cells that results, the trunk's carrier makes the
-    embedding. Types that one batch alone has are not pressed onto others. No label is needed, and nothing is trained.
+    embedding. A type that one batch alone has moves with its batch; where two batches each have one of their own, what
+    is between these may shrink. No label is needed, and nothing is trained.
 
     Parameters
     ----------
