@@ -120,6 +120,12 @@ def interval(values: np.ndarray, rng: np.random.Generator, rounds: int = 10_000)
     return float(low), float(high)
 
 
+def gap(values: np.ndarray, rng: np.random.Generator) -> str:
+    """Mean of differences, its interval, and how many are above zero."""
+    low, high = interval(values, rng)
+    return f"{values.mean():+.3f} ({low:+.3f} to {high:+.3f}), above on {(values > 0).sum()} of {len(values)}"
+
+
 def drive(
     doc: str,
     path: Path,

@@ -141,9 +141,7 @@ def table(records: pd.DataFrame) -> str:
         return ""
     aside = ~records["dataset"].isin(LOOKED_AT)
     mean = records.groupby(["method", "dataset"], observed=True)[list(SCORES)].mean()
-    counted = mean.index.get_level_values("dataset")
-    fresh = set(records.loc[aside, "dataset"])
-    number = counted.nunique()
+    fresh, number = set(records.loc[aside, "dataset"]), records["dataset"].nunique()
     lines = [
         f"**Batches together**: mean over {number} mixtures; aside: of the {len(fresh)} that were not looked at before",
         "",
@@ -172,11 +170,6 @@ def gaps(mean: pd.DataFrame) -> list[str]:
     told, rng = [], np.random.default_rng(0)
     wide = mean["overall"].unstack("method")
     for rival in ("pca", "harmony", "scvi"):
-        if not {rival, "graphfm"} <= set(wide):
-            continue
-        gap = (wide["graphfm"] - wide[rival]).dropna().to_numpy()
-        low, high = _spine.interval(gap, rng)
-        told.append(
-            f"`{rival}` {gap.mean():+.3f} ({low:+.3f} to {high:+.3f}), above on {(gap > 0).sum()} of {len(gap)}"
-        )
+        if {rival, "graphfm"} <= set(wide):
+            told.append(f"`{rival}` {_spine.gap((wide['graphfm'] - wide[rival]).dropna().to_numpy(), rng)}")
     return ["Overall of `graphfm` less that of the others (95 %, mixtures drawn again): " + "; ".join(told) + "."]

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import torch
 from anndata import AnnData
 from torch import Tensor
@@ -115,10 +116,7 @@ def embed(
     )
     with announced(f"embedding {adata.n_obs:,} cells", needed):
         cells = cell_graph(adata, relations=relations, layer=layer, kind=kind, organism=organism, with_expression=False)
-        _, place, states = _forward(model, cells, tile_size=tile_size, device=device, scratch=scratch)
-        for z, r in states:
-            last = z, r
-        adata.obsm[key_added] = model.readout(*last)[place].numpy(force=True)
+        adata.obsm[key_added] = last_states(model, cells, tile_size=tile_size, device=device, scratch=scratch)
     adata.uns[key_added] = {
         "relations": list(relations),
         "layer": layer or "X",
@@ -127,6 +125,36 @@ def embed(
         "vocabulary": model.config.vocabulary,
     }
     return adata if copy else None
+
+
+@torch.no_grad()
+def last_states(
+    model: GraphFM,
+    cells: CellGraph,
+    *,
+    tile_size: int = 8192,
+    device: str = "cpu",
+    scratch: str | Path | None = None,
+) -> np.ndarray:
+    """States of all cells after the last block.
+
+    Parameters
+    ----------
+    model
+        The trunk.
+    cells
+        Cells of `graphfm.data.prepare.cell_graph`.
+    tile_size, device, scratch
+        As in `embed`.
+
+    Returns
+    -------
+    float32 ``[n, 2 dim]``: carrier, reader.
+    """
+    _, place, states = _forward(model, cells, tile_size=tile_size, device=device, scratch=scratch)
+    for z, r in states:
+        last = z, r
+    return model.readout(*last)[place].numpy(force=True)
 
 
 @torch.no_grad()

@@ -22,7 +22,7 @@ from graphfm.models.inputs import CellGraph
 from graphfm.models.integration import Integration, integrate_components
 from graphfm.nn.neighborhood import Neighborhood
 from graphfm.pp.knn import N_NEIGHBORS, knn_graph
-from graphfm.tl.embedding import layer_states
+from graphfm.tl.embedding import last_states
 
 logger = logging.getLogger(__name__)
 
@@ -162,9 +162,7 @@ def carried(
     knn_graph(shell, n_neighbors=min(N_NEIGHBORS, len(values) - 1), seed=seed)
     neighborhood = cell_neighborhood(shell, relations=("knn",))
     moved = replace(cells, scores=torch.from_numpy(values), neighborhood=neighborhood)
-    for states in layer_states(model, moved, tile_size=tile_size, device=device):
-        last = states
-    return np.hsplit(last.numpy(force=True), 2)[0]
+    return np.hsplit(last_states(model, moved, tile_size=tile_size, device=device), 2)[0]
 
 
 def _batches(adata: AnnData, batch_key: str) -> pd.Series:
