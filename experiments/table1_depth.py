@@ -40,6 +40,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from graphfm import datasets, tl
+from graphfm.allocator import keep_freed_memory
 from graphfm.data.prepare import cell_neighborhood
 from graphfm.metrics.smoothing import depth_profile, gradient_norms
 from graphfm.models.baselines import BLOCKS, DeepNet
@@ -450,6 +451,7 @@ def main() -> None:
     for name, kind in (("dataset", str), ("method", str), ("depth", int), ("track", str), ("seed", int)):
         parser.add_argument(f"--{name}", type=kind, nargs="*", help="only these")
     options = parser.parse_args()
+    keep_freed_memory()  # a transformer of 16 layers and more trains several times faster for it
     torch.set_num_threads(1)  # layers this small are slower on two
     torch.set_flush_denormal(True)  # states that collapse become so small that each product takes a hundred cycles
     with tempfile.TemporaryDirectory() as scratch:
