@@ -3,7 +3,8 @@ PYTHON ?= python3
 PIP_ARGS ?=
 WORKERS ?= 2
 BIN := .venv/bin
-TABLES := $(sort $(basename $(notdir $(wildcard experiments/table*.py))))
+TABLES := $(sort $(wildcard experiments/table*.py))
+FIGURES := $(sort $(wildcard experiments/figure*.py))
 
 .PHONY: setup demo test lint tables clean
 
@@ -27,12 +28,13 @@ lint: setup
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
 
-# make table-0 runs (or completes) experiments/table0_*.py; make tables runs them all
+# make table-0 runs (or completes) experiments/table0_*.py; make tables rebuilds all tables and figures from their records
 table-%: setup
 	$(BIN)/python experiments/table$**.py
 
 tables: setup
-	for table in $(TABLES); do $(BIN)/python experiments/$$table.py || exit 1; done
+	for table in $(TABLES); do $(BIN)/python $$table --readme || exit 1; done
+	for figure in $(FIGURES); do $(BIN)/python $$figure || exit 1; done
 
 clean:
 	rm -rf .venv build *.egg-info demo

@@ -116,6 +116,16 @@ def test_later_records_replace_earlier_ones_and_partial_cases_wait(smoke: tuple[
     assert set(table0.summarize(partial).index.get_level_values("setting")) == {"domains"}
 
 
+def test_best_communities_find_types_that_are_apart() -> None:
+    rng = np.random.default_rng(0)
+    types = np.repeat([0, 1], [300, 60])
+    x = rng.normal(size=(360, 5)) + 20 * np.eye(5)[types]
+    assert table0.best_communities(x, types, 0) == pytest.approx(
+        {"ari": 1.0, "nmi": 1.0, "homogeneity": 1.0, "completeness": 1.0}
+    )
+    assert table0.best_communities(x, rng.permutation(types), 0)["nmi"] < 0.2
+
+
 def test_a_score_outside_of_its_controls_is_told(smoke: tuple[Path, str]) -> None:
     toy = [{**r, "nmi": -0.5} if r["method"] == "pca" else r for r in _spine.read(smoke[0])]
     assert len(table0.outside(table0.summarize(toy))) == len(table0.SMOKE)
@@ -127,7 +137,7 @@ def test_figure_smoke_and_figure_of_records(smoke: tuple[Path, str], tmp_path: P
     summary = table0.summarize(_spine.read(smoke[0]))
     assert figure0.rows(summary) == [("cell_types", "toy"), ("domains", "toy")]
     figure = figure0.draw(summary)
-    assert len(figure.axes) == len(table0.METRICS)
+    assert len(figure.axes) == len(figure0.SHOWN)
     figure.savefig(tmp_path / "figure.png")
 
 

@@ -59,8 +59,10 @@ def _neighbor_weights(distance: np.ndarray, perplexity: int) -> np.ndarray:
     return weight / weight.sum(axis=1, keepdims=True)
 
 
-def silhouettes(embedding: np.ndarray, types: np.ndarray, batches: np.ndarray) -> dict[str, float]:
-    """Average silhouette widths, of types and of batches within types.
+def batch_silhouette(embedding: np.ndarray, types: np.ndarray, batches: np.ndarray) -> float:
+    """1 - absolute silhouette width of the batches among cells of a type, mean over its cells, then over types.
+
+    Types of one batch are left out; NaN if all are.
 
     Parameters
     ----------
@@ -68,13 +70,6 @@ def silhouettes(embedding: np.ndarray, types: np.ndarray, batches: np.ndarray) -
         ``[cells, features]``, Euclidean; finite.
     types, batches
         ``[cells]``.
-
-    Returns
-    -------
-    dict
-        ``type_silhouette``: mean over cells, scaled from -1 to 1 to 0 to 1. ``batch_silhouette``: 1 - absolute
-        silhouette of the batches among cells of a type, mean over its cells, then over types (those of one batch are
-        left out; NaN if all are).
 
     Raises
     ------
@@ -85,7 +80,7 @@ def silhouettes(embedding: np.ndarray, types: np.ndarray, batches: np.ndarray) -
     ----------
     Luecken et al. 2022, doi:10.1038/s41592-021-01336-8.
     """
-    from sklearn.metrics import silhouette_samples, silhouette_score
+    from sklearn.metrics import silhouette_samples
 
     kind = _checks.codes(types, name="types")
     batch = _checks.codes(batches, name="batches", num_rows=len(kind))
@@ -97,10 +92,7 @@ def silhouettes(embedding: np.ndarray, types: np.ndarray, batches: np.ndarray) -
         mine = kind == one
         if 1 < len(np.unique(batch[mine])) < mine.sum():
             mixed.append(1 - np.abs(silhouette_samples(x[mine], batch[mine])).mean())
-    return {
-        "type_silhouette": float((silhouette_score(x, kind) + 1) / 2),
-        "batch_silhouette": float(np.mean(mixed)) if mixed else float("nan"),
-    }
+    return float(np.mean(mixed)) if mixed else float("nan")
 
 
 def connectivity(embedding: np.ndarray, types: np.ndarray, *, k: int = 15) -> float:

@@ -97,6 +97,57 @@ def clustering_scores(embedding: np.ndarray, labels: np.ndarray, *, seed: int = 
     return agreement(found, y)
 
 
+def silhouette(embedding: np.ndarray, labels: np.ndarray) -> float:
+    """Average silhouette width (Euclidean) over cells, scaled from -1 to 1 to 0 to 1.
+
+    Parameters
+    ----------
+    embedding
+        ``[cells, features]``, finite.
+    labels
+        ``[cells]``.
+
+    Raises
+    ------
+    ValueError
+        On other lengths, NaN, or one class only.
+    """
+    from sklearn.metrics import silhouette_score
+
+    y = _checks.codes(labels, name="labels")
+    x = _checks.matrix(embedding, name="embedding", num_rows=len(y))
+    _checks.several(y, name="labels")
+    return float((silhouette_score(x, y) + 1) / 2)
+
+
+def kept_scores(embedding: np.ndarray, labels: np.ndarray, *, seed: int = 0) -> dict[str, float]:
+    """How well types are kept apart: AvgBIO and its three parts.
+
+    Parameters
+    ----------
+    embedding
+        ``[cells, features]``, finite.
+    labels
+        ``[cells]``.
+    seed
+        Of k-means.
+
+    Returns
+    -------
+    dict
+        ``ari`` and ``nmi`` of k-means (`clustering_scores`), ``type_silhouette`` (`silhouette`), and their mean
+        ``avgbio`` (Cui et al. 2024, doi:10.1038/s41592-024-02201-0).
+
+    Raises
+    ------
+    ValueError
+        On other lengths, NaN, or one class only.
+    """
+    clusters = clustering_scores(embedding, labels, seed=seed)
+    kept = {"ari": clusters["ari"], "nmi": clusters["nmi"], "type_silhouette": silhouette(embedding, labels)}
+    return {**kept, "avgbio": float(np.mean(list(kept.values())))}
+
+
 def agreement(predicted: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     """ARI, NMI, homogeneity and completeness of two labellings; the names of the clusters do not matter.
 

@@ -15,8 +15,8 @@ def evaluate(prediction: np.ndarray, truth: np.ndarray, seed: int = 0) -> dict[s
     Parameters
     ----------
     prediction
-        ``[cells, features]``: 15-nearest-neighbour vote in 5-fold cross-validation, and k-means at the true number of
-        types; or ``[cells]`` with the names of types.
+        ``[cells, features]``: 15-nearest-neighbour vote in 5-fold cross-validation, k-means at the true number of
+        types, silhouette; or ``[cells]`` with the names of types.
     truth
         ``[cells]`` cell types.
     seed
@@ -25,7 +25,7 @@ def evaluate(prediction: np.ndarray, truth: np.ndarray, seed: int = 0) -> dict[s
     Returns
     -------
     dict
-        ``accuracy``, ``macro_f1``, ``ari``, ``nmi``.
+        ``accuracy``, ``macro_f1``, ``ari``, ``nmi``; of an embedding also ``type_silhouette`` and ``avgbio``.
 
     Raises
     ------
@@ -35,9 +35,7 @@ def evaluate(prediction: np.ndarray, truth: np.ndarray, seed: int = 0) -> dict[s
     if np.ndim(prediction) == 1:
         agreement = labels.agreement(prediction, truth)
         return labels.label_accuracy(prediction, truth) | {key: agreement[key] for key in ("ari", "nmi")}
-    result = labels.knn_accuracy(prediction, truth, seed=seed)
-    clusters = labels.clustering_scores(prediction, truth, seed=seed)
-    return result | {key: clusters[key] for key in ("ari", "nmi")}
+    return labels.knn_accuracy(prediction, truth, seed=seed) | labels.kept_scores(prediction, truth, seed=seed)
 
 
 def controls(

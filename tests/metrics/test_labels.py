@@ -8,6 +8,7 @@ from graphfm.metrics.labels import (
     agreement,
     calibration_error,
     clustering_scores,
+    kept_scores,
     knn_accuracy,
     label_accuracy,
     linear_probe,
@@ -74,6 +75,17 @@ def test_label_scores_equal_scikit_learn(pairs):
     assert scores["macro_f1"] == pytest.approx(expected)
     assert agreement(guess, y) == pytest.approx(agreement(10 - guess, y))
     assert agreement(guess, y)["ari"] == pytest.approx(agreement(guess[::-1], y[::-1])["ari"])
+
+
+def test_types_kept_is_the_mean_of_its_parts():
+    x, y = blobs(0)
+    scores = kept_scores(x, y, seed=2)
+    assert {key: scores[key] for key in ("ari", "nmi")} == {
+        key: value for key, value in clustering_scores(x, y, seed=2).items() if key in ("ari", "nmi")
+    }
+    assert scores["avgbio"] == pytest.approx(sum(scores[key] for key in ("ari", "nmi", "type_silhouette")) / 3)
+    assert scores["type_silhouette"] == pytest.approx(kept_scores(7 * x + 1, 2 - y)["type_silhouette"])
+    assert kept_scores(x, np.random.default_rng(0).permutation(y))["avgbio"] < 0.3 < scores["avgbio"]
 
 
 def test_small_types_are_left_out():

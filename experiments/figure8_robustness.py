@@ -1,0 +1,80 @@
+"""Figure 8: Table 8 drawn. What is left of cell types where counts, genes, edges or neighbours are not what they were.
+
+Command: ``python experiments/figure8_robustness.py`` (``--smoke``: made-up records, nothing is kept)
+Cost:    seconds, from the records of Table 8
+Expect:  ``experiments/results/figure8_robustness.png``
+"""
+
+import argparse
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import _spine
+import matplotlib
+import numpy as np
+import pandas as pd
+import table8_robustness as table8
+from figure0_embedding import STYLES
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+PATH = _spine.RESULTS / "figure8_robustness.png"
+INCHES, DPI = 12.0, 150
+AXES = {
+    "counts": "share of molecules kept",
+    "genes": "genes kept",
+    "edges": "share of edges dealt at random",
+    "neighbors": "neighbours",
+}
+AS_IT_IS = {"counts": "all", "genes": "all", "edges": "none", "neighbors": "15"}
+
+
+def panel(ax: Axes, table: pd.DataFrame, setting: str) -> None:
+    """AvgBIO over the data sets that have every level, from what is as it is to the poorest."""
+    part = table[table["setting"] == setting]
+    levels = [level for level in table8.LEVELS[setting] if level in set(part["level"])]
+    complete = part.groupby("dataset")["level"].nunique()
+    part = part[part["dataset"].isin(complete.index[complete == len(levels)])]
+    names = [table8.named(setting, level).split(": ")[1] for level in levels]
+    first = sum(level < 15 for level in levels) if setting == "neighbors" else 0
+    names.insert(first, AS_IT_IS[setting])
+    for method, (label, color, marker) in STYLES.items():
+        mine = part[part["method"] == method]
+        if len(mine):
+            heights = [mine.loc[mine["level"] == level, "avgbio"].mean() for level in levels]
+            heights.insert(first, mine.drop_duplicates("dataset")["clean"].mean())
+            width = 2.5 if method == "graphfm" else 1.2
+            ax.plot(names, heights, marker=marker, ms=5, lw=width, color=color, label=label)
+    ax.set(xlabel=AXES[setting], title=f"{part['dataset'].nunique()} data sets")
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.grid(axis="y", color="#DDDDDD", lw=0.6, zorder=-1)
+
+
+def figure(records: Sequence[dict]) -> Figure:
+    """A panel for each of `AXES`."""
+    matplotlib.use("Agg")
+    picture = Figure(figsize=(INCHES, 3.9), layout="constrained")
+    panels = picture.subplots(1, len(AXES), sharey=True)
+    table = table8.frame(records)
+    for ax, setting in zip(panels, AXES, strict=True):
+        panel(ax, table, setting)
+    panels[0].set_ylabel("AvgBIO (ARI, NMI, silhouette)")
+    picture.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
+    return picture
+
+
+def main() -> None:
+    """Draw."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--smoke", action="store_true", help="made-up records, nothing is kept")
+    options = parser.parse_args()
+    if options.smoke:
+        rng = np.random.default_rng(0)
+        made = [job | {"avgbio": rng.random()} for job in table8.jobs() if job["seed"] == 0]
+        return _spine.save_figure(figure(made), Path(tempfile.mkdtemp()) / PATH.name, DPI)
+    _spine.save_figure(figure(_spine.read(table8.PATH)), PATH, DPI)
+
+
+if __name__ == "__main__":
+    main()
