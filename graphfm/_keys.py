@@ -8,11 +8,12 @@ SPATIAL = "spatial"
 # varm
 PCS = "PCs"
 
-# obsp: scanpy's cell-cell graph, squidpy's tissue graph
+# obsp: scanpy's cell-cell graph, squidpy's tissue graph, whom a cell listens to
 CONNECTIVITIES = "connectivities"
 DISTANCES = "distances"
 SPATIAL_CONNECTIVITIES = "spatial_connectivities"
 SPATIAL_DISTANCES = "spatial_distances"
+ATTENTION = "attention"
 
 # varp: rows regulate columns
 REGULATORY = "regulatory"

@@ -26,6 +26,10 @@ PALETTE = (
 )
 ACTIVATES, REPRESSES = PALETTE[0], PALETTE[5]
 NODE_SIZE = 1500
+ATTENTION_LABELS = {
+    "breadth": "neighbours listened to, over those of the graph",
+    "shift": "share of attention that leaves the graph's weights",
+}
 
 
 def _point_size(points: np.ndarray) -> float:
@@ -298,19 +302,9 @@ def domains(
 
     if f"{key}_confidence" not in adata.obs:
         raise KeyError(f"adata.obs has no {key!r} with a confidence. Run graphfm.tl.spatial_domains(adata) first.")
-    if spatial_key not in adata.obsm:
-        raise KeyError(f"adata.obsm has no {spatial_key!r} (found: {list(adata.obsm)}). Pass spatial_key=.")
-    if library_key is not None and library_key not in adata.obs:
-        raise KeyError(f"adata.obs has no {library_key!r} (found: {list(adata.obs)}). Pass library_key=.")
-    cells = np.ones(adata.n_obs, dtype=bool)
-    if library_key is not None:
-        cells = (adata.obs[library_key].astype(str) == str(slide)).to_numpy()
-    if not cells.any():
-        raise ValueError(
-            f"slide={slide!r} has no cell. Choose from {sorted(adata.obs[library_key].astype(str).unique())}."
-        )
+    cells = _cells_of(adata, slide, library_key)
     labels, confidence = adata.obs[key].cat, adata.obs[f"{key}_confidence"].to_numpy()[cells]
-    points, codes = np.asarray(adata.obsm[spatial_key])[cells, :2], labels.codes.to_numpy()[cells]
+    points, codes = _places(adata, spatial_key)[cells], labels.codes.to_numpy()[cells]
     colors = np.array([to_rgb(PALETTE[code % len(PALETTE)]) for code in range(len(labels.categories))])
     ax.scatter(
         *points.T,
@@ -323,3 +317,67 @@ def domains(
     ax.legend(fontsize="small", frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
     ax.set(xticks=[], yticks=[], aspect="equal")
     return ax
+
+
+def attention(
+    ax: Axes,
+    adata: AnnData,
+    *,
+    key: str = _keys.ATTENTION,
+    measure: str = "breadth",
+    slide: str | None = None,
+    library_key: str | None = None,
+    spatial_key: str = _keys.SPATIAL,
+) -> Axes:
+    """A slide's cells by how they listen to their neighbours, with a scale beside them.
+
+    Parameters
+    ----------
+    ax
+        To draw on.
+    adata
+        With the results of `graphfm.tl.attention`.
+    key
+        Its ``key_added``.
+    measure
+        ``"breadth"`` or ``"shift"``.
+    slide, library_key, spatial_key
+        As in `domains`.
+
+    Raises
+    ------
+    KeyError
+        No such results, coordinates or column.
+    ValueError
+        No cell is of `slide`.
+    """
+    column = f"{key}_{measure}"
+    if column not in adata.obs:
+        raise KeyError(f"adata.obs has no {column!r} (found: {list(adata.obs)}). Run graphfm.tl.attention(adata) first.")
+    cells = _cells_of(adata, slide, library_key)
+    points = _places(adata, spatial_key)[cells]
+    drawn = ax.scatter(*points.T, s=_point_size(points), c=adata.obs[column].to_numpy()[cells], cmap="cividis")
+    ax.figure.colorbar(drawn, ax=ax, label=ATTENTION_LABELS[measure], shrink=0.8)
+    ax.set(xticks=[], yticks=[], aspect="equal")
+    return ax
+
+
+def _cells_of(adata: AnnData, slide: str | None, library_key: str | None) -> np.ndarray:
+    """Which cells are of a slide; all without a column."""
+    if library_key is None:
+        return np.ones(adata.n_obs, dtype=bool)
+    if library_key not in adata.obs:
+        raise KeyError(f"adata.obs has no {library_key!r} (found: {list(adata.obs)}). Pass library_key=.")
+    cells = (adata.obs[library_key].astype(str) == str(slide)).to_numpy()
+    if not cells.any():
+        raise ValueError(
+            f"slide={slide!r} has no cell. Choose from {sorted(adata.obs[library_key].astype(str).unique())}."
+        )
+    return cells
+
+
+def _places(adata: AnnData, spatial_key: str) -> np.ndarray:
+    """First two coordinates of all cells."""
+    if spatial_key not in adata.obsm:
+        raise KeyError(f"adata.obsm has no {spatial_key!r} (found: {list(adata.obsm)}). Pass spatial_key=.")
+    return np.asarray(adata.obsm[spatial_key])[:, :2]

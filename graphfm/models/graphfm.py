@@ -1,5 +1,6 @@
 """The trunk: stems, a stack of graph blocks, heads. Everything that is learned is in this file's one class."""
 
+import itertools
 import mmap
 import tempfile
 from collections.abc import Iterator
@@ -242,6 +243,32 @@ class GraphFM(nn.Module):
             yield next_z, next_r
             z, next_z = next_z, _empty_like(h0, scratch) if z is h0 else z
             r, next_r = next_r, r
+
+    @torch.no_grad()
+    def attention(
+        self, h0: Float[Tensor, "n d"], neighborhood: Neighborhood, layer: int, *, tile_size: int
+    ) -> Float[Tensor, "n k"]:
+        """With what weights nodes listen to their neighbours in a layer, mean of the heads.
+
+        Parameters
+        ----------
+        h0
+            Stem output of all nodes.
+        neighborhood
+            All edges.
+        layer
+            From 0.
+        tile_size
+            Nodes computed at a time.
+        """
+        z, r = h0, torch.zeros_like(h0)
+        for z, r in itertools.islice(self.layers(h0, neighborhood, tile_size=tile_size), layer):
+            pass
+        block, x = self.blocks[layer], z + r
+        keys, _ = block.messages(x)
+        starts = range(0, len(h0), tile_size)
+        parts = [(start, neighborhood.part(start, min(start + tile_size, len(h0)))) for start in starts]
+        return torch.cat([block.attention(x[s : s + len(part)], keys, part).mean(-1) for s, part in parts])
 
     def save_pretrained(self, path: str | Path, *, metadata: dict[str, str] | None = None) -> Path:
         """Write weights and config to a safetensors file.

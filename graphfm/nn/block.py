@@ -147,13 +147,37 @@ class GraphBlock(nn.Module):
     def _listen(self, x: Tensor, nb: Neighborhood | Propagator, keys: Tensor, values: Tensor) -> Tensor:
         if not self.heads:
             return nb.propagate(values)
-        split = (self.heads, -1)
-        mask = nb.weight > 0
-        q = F.normalize(self.query(x).unflatten(1, split), dim=-1) * self.gain[:, None]
-        bias = self.edge_bias(nb.relation, nb.distance) + nb.weight.clamp(min=1e-12).log().unsqueeze(-1)
-        k, v = keys.unflatten(1, split), values.unflatten(1, split)
+        k, v = keys.unflatten(1, (self.heads, -1)), values.unflatten(1, (self.heads, -1))
+        q, bias, mask = self._asked(x, nb)
         mean = neighbor_attention(q, k, v, nb.index, bias, mask).flatten(1)
         return torch.where(mask.any(1, keepdim=True), nb.weight.sum(1, keepdim=True) * mean, nb.own(values))
+
+    def _asked(self, x: Tensor, nb: Neighborhood) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries of the nodes; what is added to the scores of their edges; where there is an edge."""
+        q = F.normalize(self.query(x).unflatten(1, (self.heads, -1)), dim=-1) * self.gain[:, None]
+        bias = self.edge_bias(nb.relation, nb.distance) + nb.weight.clamp(min=1e-12).log().unsqueeze(-1)
+        return q, bias, nb.weight > 0
+
+    def attention(
+        self, x: Float[Tensor, "n d"], keys: Float[Tensor, "s e"], neighborhood: Neighborhood
+    ) -> Float[Tensor, "n k heads"]:
+        """With what weights nodes listen to their neighbours, to be read: those of a head sum to 1.
+
+        Parameters
+        ----------
+        x
+            Sum of carrier and reader of the nodes.
+        keys
+            First of `messages`, of the sources.
+        neighborhood
+            Incoming edges of the nodes; the weights of a node without any are 0.
+        """
+        if not self.heads:
+            return (neighborhood.weight / neighborhood.weight.sum(1, keepdim=True).clamp(min=1e-12)).unsqueeze(-1)
+        q, bias, mask = self._asked(x, neighborhood)
+        k = keys.unflatten(1, (self.heads, -1))[neighborhood.index]
+        scores = torch.einsum("nhc,nkhc->nkh", q, k) + bias
+        return scores.masked_fill(~mask.unsqueeze(-1), -torch.inf).softmax(1).nan_to_num(0.0)
 
 
 class Readout(nn.Module):

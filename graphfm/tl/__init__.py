@@ -1,6 +1,7 @@
 """Tools: from AnnData to AnnData with a trained model."""
 
 from graphfm.tl.annotation import annotate
+from graphfm.tl.attention import attention
 from graphfm.tl.domains import niches, spatial_domains
 from graphfm.tl.embedding import embed, layer_states
 from graphfm.tl.graphs import build_graphs
@@ -16,6 +17,7 @@ from graphfm.tl.training import new_model, prepare, pretrain
 __all__ = [
     "align_slices",
     "annotate",
+    "attention",
     "build_graphs",
     "embed",
     "find_rare",
