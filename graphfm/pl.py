@@ -353,7 +353,9 @@ def attention(
     """
     column = f"{key}_{measure}"
     if column not in adata.obs:
-        raise KeyError(f"adata.obs has no {column!r} (found: {list(adata.obs)}). Run graphfm.tl.attention(adata) first.")
+        raise KeyError(
+            f"adata.obs has no {column!r} (found: {list(adata.obs)}). Run graphfm.tl.attention(adata) first."
+        )
     cells = _cells_of(adata, slide, library_key)
     points = _places(adata, spatial_key)[cells]
     drawn = ax.scatter(*points.T, s=_point_size(points), c=adata.obs[column].to_numpy()[cells], cmap="cividis")

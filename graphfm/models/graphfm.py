@@ -129,7 +129,8 @@ class GraphFM(nn.Module):
         ValueError
             The data were aligned to another gene vocabulary than the model's.
         """
-        return self.gene_space(*self._genes(cells))
+        rows, loadings, names = self._genes(cells)
+        return self.gene_space(rows, loadings, self._weight(cells), names)
 
     def _genes(self, cells: CellGraph) -> tuple[Tensor, Tensor, Tensor | None]:
         """What `GeneSpace` asks of a data set."""
@@ -146,9 +147,23 @@ class GraphFM(nn.Module):
             None if outside is None else outside.to(device),
         )
 
+    def read_genes(self, cells: CellGraph) -> Float[Tensor, "genes d"]:
+        r"""What a state says of each gene, :math:`V \operatorname{diag}(\sqrt\sigma) R / s`.
+
+        With what `stem_cells` makes of a component, :math:`s I_c x_c / \sqrt{\sigma_c}`, this gives back
+        :math:`I_c x_c`, the share of it that is not noise.
+        """
+        rows, loadings, names = self._genes(cells)
+        weight = cells.root_spread[: self.config.dim].to(loadings.device)
+        return self.gene_space(rows, loadings, weight, names) / cells.scale
+
+    def _weight(self, cells: CellGraph) -> Float[Tensor, "p"]:
+        """Of as many components as there is room for."""
+        return cells.component_weight[: self.config.dim].to(self.gene_space.embedding.weight.device)
+
     def stem_cells(self, cells: CellGraph) -> Float[Tensor, "n d"]:
-        """First states of all cells of a data set: their principal components, turned into the common space."""
-        rotation = self.gene_space.rotation(*self._genes(cells)).float()
+        """First states of all cells of a data set: weighted principal components, turned into the common space."""
+        rotation = self._weight(cells).unsqueeze(-1) * self.gene_space.rotation(*self._genes(cells)).float()
         scores = cells.scores[:, : len(rotation)].to(rotation.device) @ rotation
         return self.cell_stem(scores, cells.library.to(scores.device), cells.scale)
 

@@ -14,6 +14,7 @@ from graphfm.nn.neighborhood import Neighborhood
 
 CHUNK = 16384
 """Cells summed over at a time, where their counts may be more than fit into memory."""
+COLUMNS, LEAST_SHARED = 8, 0.01
 
 
 def random_vectors(names: np.ndarray, dim: int) -> Float[Tensor, "genes d"]:
@@ -88,9 +89,31 @@ class CellGraph:
         return content.hexdigest()
 
     @cached_property
+    def root_spread(self) -> Float[Tensor, "p"]:
+        r"""Root of each component's standard deviation, :math:`\sqrt{\sigma_c}`."""
+        variance = [component.square().mean(dtype=torch.float64) for component in self.scores.T]
+        return torch.stack(variance).clamp(min=1e-12).pow(0.25).float()
+
+    @cached_property
+    def component_weight(self) -> Float[Tensor, "p"]:
+        r"""How much each component counts in the stem, :math:`I_c / \sqrt{\sigma_c}`.
+
+        :math:`I_c = x_c^\top A x_c / x_c^\top x_c` (Moran's I) is what neighbours share of a component, none of noise,
+        and at least 0.01; the root of its spread keeps a few large components from drowning those that tell small
+        populations apart.
+        """
+        shared = []
+        for start in range(0, self.scores.shape[1], COLUMNS):  # a few at a time: as many cells as there are
+            x = self.scores[:, start : start + COLUMNS]
+            product = (x * self.neighborhood.propagate(x)).sum(0, dtype=torch.float64)
+            shared.append(product / x.square().sum(0, dtype=torch.float64).clamp(min=1e-12))
+        return torch.cat(shared).clamp(min=LEAST_SHARED).float() / self.root_spread
+
+    @cached_property
     def scale(self) -> float:
-        """Factor that gives projected cells unit variance a channel, for as many channels as components."""
-        variance = sum(float(component.double().var(unbiased=False)) for component in self.scores.T)
+        """Factor that gives weighted and projected cells unit variance a channel, for as many channels as components."""
+        spread = torch.stack([component.double().var(unbiased=False) for component in self.scores.T])
+        variance = float((self.component_weight.double().square() * spread).sum())
         return (self.scores.shape[1] / max(variance, 1e-12)) ** 0.5
 
     @cached_property

@@ -88,7 +88,9 @@ def attention(
         model = GraphFM.from_pretrained(model)
     depth = len(model.blocks)
     if not -depth <= layer_number < depth:
-        raise ValueError(f"layer_number={layer_number}: the model has {depth} blocks, so it goes from 0 to {depth - 1}.")
+        raise ValueError(
+            f"layer_number={layer_number}: the model has {depth} blocks, so it goes from 0 to {depth - 1}."
+        )
     adata = writable(adata, copy=copy)
     if relations is None and not relations_of(adata):
         build_graphs(adata, relations=("knn",), layer=layer, kind=kind)

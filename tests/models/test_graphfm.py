@@ -19,7 +19,31 @@ def test_stem_is_a_rotation_of_the_principal_components(cells):
     h0 = make_model().stem_cells(cells).detach().numpy()
     dense = cells.expression.toarray()
     scores = (dense - dense.mean(0)) @ cells.loadings.numpy()
+    scores = scores * cells.component_weight.numpy()
     np.testing.assert_allclose(h0 @ h0.T, cells.scale**2 * scores @ scores.T, rtol=1e-3, atol=1e-3)
+
+
+def test_components_count_by_what_neighbors_share(cells):
+    nb, x = cells.neighborhood, cells.scores.double().numpy()
+    a = np.zeros((len(x), len(x)))
+    for i in range(len(x)):
+        for j, w in zip(nb.index[i].tolist(), nb.weight[i].tolist(), strict=True):
+            a[i, j] += w
+    alone = ~(nb.weight > 0).any(1).numpy()
+    a[alone, alone] = 1
+    for c, weight in enumerate(cells.component_weight.tolist()):
+        shared = max(x[:, c] @ a @ x[:, c] / (x[:, c] @ x[:, c]), 0.01)
+        assert weight == pytest.approx(shared / np.sqrt(x[:, c].std()), rel=1e-4)
+    spread = (x * cells.component_weight.numpy()).var(axis=0)
+    assert cells.scale**2 * spread.sum() == pytest.approx(x.shape[1])
+
+
+def test_genes_are_read_as_what_neighbors_share_of_them(cells):
+    model = make_model()
+    torch.nn.init.zeros_(model.cell_stem.library)
+    told = (model.stem_cells(cells) @ model.read_genes(cells).T).detach().numpy()
+    shared = cells.component_weight * cells.root_spread
+    np.testing.assert_allclose(told, (cells.scores * shared) @ cells.loadings.T, rtol=1e-3, atol=1e-4)
 
 
 def test_dispersion_is_that_of_the_definition(cells):
