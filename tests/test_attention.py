@@ -77,7 +77,7 @@ def test_figure_and_bad_input(cells):
     ax = Figure().subplots()
     graphfm.pl.attention(ax, cells, slide="slide_1", library_key="slide")
     assert len(ax.collections[0].get_offsets()) == (cells.obs["slide"] == "slide_1").sum()
-    with pytest.raises(KeyError, match="tl.attention"):
+    with pytest.raises(KeyError, match=r"tl\.attention"):
         graphfm.pl.attention(ax, cells, measure="width")
     with pytest.raises(ValueError, match="8 blocks"):
         graphfm.tl.attention(cells, layer_number=8)

@@ -276,9 +276,8 @@ class GraphFM(nn.Module):
         tile_size
             Nodes computed at a time.
         """
-        z, r = h0, torch.zeros_like(h0)
-        for z, r in itertools.islice(self.layers(h0, neighborhood, tile_size=tile_size), layer):
-            pass
+        before = itertools.islice(self.layers(h0, neighborhood, tile_size=tile_size), layer)
+        *_, (z, r) = (h0, torch.zeros_like(h0)), *before
         block, x = self.blocks[layer], z + r
         keys, _ = block.messages(x)
         starts = range(0, len(h0), tile_size)

@@ -111,7 +111,7 @@ class CellGraph:
 
     @cached_property
     def scale(self) -> float:
-        """Factor that gives weighted and projected cells unit variance a channel, for as many channels as components."""
+        """Factor that gives weighted, projected cells unit variance a channel, for as many channels as components."""
         spread = torch.stack([component.double().var(unbiased=False) for component in self.scores.T])
         variance = float((self.component_weight.double().square() * spread).sum())
         return (self.scores.shape[1] / max(variance, 1e-12)) ** 0.5
