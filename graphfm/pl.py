@@ -27,8 +27,8 @@ PALETTE = (
 ACTIVATES, REPRESSES = PALETTE[0], PALETTE[5]
 NODE_SIZE = 1500
 ATTENTION_LABELS = {
-    "breadth": "neighbours listened to, over those of the graph",
-    "shift": "share of attention that leaves the graph's weights",
+    "breadth": "neighbours heard in effect, of the graph's",
+    "shift": "share of attention that is not the graph's",
 }
 
 
