@@ -33,7 +33,6 @@ from pathlib import Path
 import _spine
 import numpy as np
 import pandas as pd
-import scipy.sparse as sp
 import torch
 from anndata import AnnData
 from sklearn.neighbors import NearestNeighbors
@@ -41,10 +40,10 @@ from sklearn.neighbors import NearestNeighbors
 import graphfm
 from graphfm import datasets, tl
 from graphfm.data.cell_groups import communities, shared_neighbor_graph
-from graphfm.data.prepare import cell_neighborhood
 from graphfm.metrics.labels import agreement
 from graphfm.metrics.smoothing import effective_rank
 from graphfm.tasks import cell_types
+from graphfm.tl.evaluation import neighbor_mean
 
 PATH = _spine.RESULTS / "table0_embedding.jsonl"
 WEIGHTS = Path(graphfm.__file__).parent / "weights" / "small.safetensors"
@@ -116,17 +115,6 @@ def load(case: Case) -> AnnData:
     for column, value in case.drop:
         keep &= (adata.obs[column] != value).to_numpy()
     return adata[keep].copy()
-
-
-def neighbor_mean(adata: AnnData, relations: tuple[str, ...]) -> np.ndarray:
-    """Mean of ``X_pca`` over a cell and its neighbours in each graph, then over the graphs."""
-    neighbors, x, means = cell_neighborhood(adata, relations=relations), adata.obsm["X_pca"], []
-    for relation in torch.unique(neighbors.relation):
-        row, column = torch.nonzero((neighbors.weight > 0) & (neighbors.relation == relation), as_tuple=True)
-        entries = (np.ones(len(row)), (row.numpy(), neighbors.index[row, column].numpy()))
-        step = sp.csr_matrix(entries, shape=(adata.n_obs, adata.n_obs)) + sp.identity(adata.n_obs, format="csr")
-        means.append(step @ x / step.sum(axis=1).A)
-    return np.mean(means, axis=0)
 
 
 @cache

@@ -467,6 +467,56 @@ def integrate(
     print(f"obsm['X_integrated'] of {adata.n_obs:,} cells in {out}")
 
 
+def evaluate(
+    data: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="IN")],
+    *,
+    label_key: str,
+    batch_key: Column = None,
+    library_key: Column = None,
+    keys: Annotated[tuple[str, ...], tyro.conf.arg(metavar="KEY...", help_behavior_hint="")] = (),
+    table: File = None,
+    model: Weights = None,
+    organism: Organism = "auto",
+    layer: Layer = None,
+    kind: Kind = "counts",
+    seed: int = 0,
+) -> None:
+    """Score the embedding of your labelled cells, beside principal components and two controls.
+
+    No label is learned from, and your file is not changed.
+
+    Args:
+        data: Your .h5ad or .zarr file.
+        label_key: Column of obs that says what each cell is; cells without it are left out.
+        batch_key: Column of obs that names batches, to score how they mix as well.
+        library_key: Column of obs that names slides.
+        keys: Other embeddings in obsm to score beside.
+        table: A .csv file to write the scores to as well.
+        model: Weights to use; by default those of the package.
+        organism: Of the genes; "other" for genes that graphfm does not know.
+        layer: Name of the layer with the expression, if it is not in X.
+        kind: What that expression is: raw counts, normalized values, or log1p of them.
+        seed: Of all that is drawn.
+    """
+    from graphfm import io, tl
+
+    _check_table(table)
+    scores = tl.evaluate(
+        io.read(data),
+        label_key=label_key,
+        batch_key=batch_key,
+        library_key=library_key,
+        keys=keys,
+        model=model,
+        organism=organism,
+        layer=layer,
+        kind=kind,
+        seed=seed,
+    )
+    _write_table(scores.rename_axis("representation").reset_index(), table)
+    print(scores.round(3).to_string())
+
+
 def _check_table(table: Path | None) -> None:
     if table and not table.parent.is_dir():
         raise OSError(f"--table: {table.parent} is no folder. Choose or create another one.")
@@ -519,7 +569,7 @@ def main() -> None:
     for noisy in ("anndata", "scanpy", "squidpy", "fsspec", "matplotlib"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     commands = {"demo": demo, "pretrain": pretrain, "embed": embed, "grn": grn, "rare": rare, "spatial": spatial}
-    commands |= {"annotate": annotate, "integrate": integrate, "info": info}
+    commands |= {"annotate": annotate, "integrate": integrate, "evaluate": evaluate, "info": info}
     try:
         tyro.extras.subcommand_cli_from_dict(
             commands, prog="graphfm", description="A graph foundation model for single-cell and spatial omics."

@@ -101,14 +101,13 @@ def compare(adata: AnnData, label: str, *, data: str, seed: int = 0) -> list[dic
         Of folds and k-means.
     """
     from graphfm.tasks import cell_types
+    from graphfm.tl.evaluation import neighbor_mean
 
     known = adata.obs[label].notna().to_numpy()
     truth = adata.obs[label][known].astype(str).to_numpy()
     representations = {"PCA": adata.obsm["X_pca"]}
     if "spatial_connectivities" in adata.obsp:
-        touching = adata.obsp["spatial_connectivities"]
-        degree = np.maximum(np.asarray(touching.sum(axis=1)), 1)
-        representations["PCA, mean over tissue neighbours"] = touching @ adata.obsm["X_pca"] / degree
+        representations["PCA, mean over tissue neighbours"] = neighbor_mean(adata, ("spatial",))
     representations |= {name: adata.obsm[key] for name, key in OURS.items() if key in adata.obsm}
     return [
         {"data": data, "method": method, "ours": method in OURS, **cell_types.evaluate(x[known], truth, seed)}

@@ -4,6 +4,7 @@ from graphfm.tl.annotation import annotate
 from graphfm.tl.attention import attention
 from graphfm.tl.domains import niches, spatial_domains
 from graphfm.tl.embedding import embed, layer_states
+from graphfm.tl.evaluation import evaluate
 from graphfm.tl.graphs import build_graphs
 from graphfm.tl.imputation import impute
 from graphfm.tl.integration import integrate
@@ -20,6 +21,7 @@ __all__ = [
     "attention",
     "build_graphs",
     "embed",
+    "evaluate",
     "find_rare",
     "grn_to_networkx",
     "impute",

@@ -1,0 +1,59 @@
+"""Scores of an embedding of your own cells."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import graphfm
+from graphfm.tasks import cell_types
+
+
+@pytest.fixture(scope="module")
+def cells():
+    return graphfm.datasets.toy(300, 150, num_tfs=15)
+
+
+def test_scores_lie_between_the_controls_and_are_those_of_the_task(cells):
+    cells.obs["given"] = cells.obs["cell_type"].where(np.arange(300) % 10 > 0)
+    cells.obsm["dealt"] = np.random.default_rng(0).normal(size=(300, 5))
+    before = cells.copy()
+    scores = graphfm.tl.evaluate(cells, label_key="given", batch_key="slide", library_key="slide", keys=("dealt",))
+    assert list(scores.index) == [
+        "shuffled",
+        "principal components",
+        "mean over neighbours",
+        "dealt",
+        "graphfm",
+        "graphfm, batches together",
+        "oracle",
+    ]
+    assert set(before.obsm) == set(cells.obsm) and not cells.obsp  # nothing is written to your cells
+    known = cells[cells.obs["given"].notna()].copy()
+    graphfm.tl.build_graphs(known, library_key="slide")
+    graphfm.tl.embed(known)
+    expected = cell_types.evaluate(known.obsm["X_graphfm"], known.obs["given"].to_numpy(), 0)
+    assert scores.loc["graphfm", list(expected)].to_dict() == pytest.approx(expected)
+    bound = scores[["avgbio", "accuracy", "overall", "macro_f1_across"]]
+    assert (bound.loc["graphfm"] > bound.loc["shuffled"]).all() and (bound.loc["graphfm"] <= bound.loc["oracle"]).all()
+    assert scores.loc["dealt", "avgbio"] < 0.3 < scores.loc["graphfm", "avgbio"]
+
+
+def test_command(cells, tmp_path, capsys, monkeypatch):
+    import sys
+
+    from graphfm.__main__ import main
+
+    cells.write_h5ad(tmp_path / "cells.h5ad")
+    paths = {name: str(tmp_path / name) for name in ("cells.h5ad", "scores.csv")}
+    words = ["evaluate", paths["cells.h5ad"], "--label-key", "cell_type", "--table", paths["scores.csv"]]
+    monkeypatch.setattr(sys, "argv", ["graphfm", *words])
+    main()
+    table = pd.read_csv(tmp_path / "scores.csv", index_col=0)
+    assert table.loc["oracle", "accuracy"] == 1 and "mean over neighbours" in capsys.readouterr().out
+
+
+def test_bad_input(cells):
+    with pytest.raises(KeyError, match="leiden"):
+        graphfm.tl.evaluate(cells, label_key="leiden")
+    with pytest.raises(KeyError, match="X_scVI"):
+        graphfm.tl.evaluate(cells, label_key="cell_type", keys=("X_scVI",))
