@@ -13,8 +13,8 @@ from torch import Tensor
 from graphfm.nn.neighborhood import Neighborhood
 
 CHUNK = 16384
-"""Cells summed over at a time, where their counts may be more than fit into memory."""
-COLUMNS, LEAST_SHARED = 8, 0.01
+"""Cells summed over at a time, where there may be more than fit into memory at once."""
+LEAST_SHARED = 0.01
 
 
 def random_vectors(names: np.ndarray, dim: int) -> Float[Tensor, "genes d"]:
@@ -102,12 +102,12 @@ class CellGraph:
         and at least 0.01; the root of its spread keeps a few large components from drowning those that tell small
         populations apart.
         """
-        shared = []
-        for start in range(0, self.scores.shape[1], COLUMNS):  # a few at a time: as many cells as there are
-            x = self.scores[:, start : start + COLUMNS]
-            product = (x * self.neighborhood.propagate(x)).sum(0, dtype=torch.float64)
-            shared.append(product / x.square().sum(0, dtype=torch.float64).clamp(min=1e-12))
-        return torch.cat(shared).clamp(min=LEAST_SHARED).float() / self.root_spread
+        product = torch.zeros(self.scores.shape[1], dtype=torch.float64)
+        for start in range(0, self.num_cells, CHUNK):
+            part = self.neighborhood.part(start, min(start + CHUNK, self.num_cells))
+            product += (part.own(self.scores) * part.propagate(self.scores)).sum(0, dtype=torch.float64)
+        shared = product / self.root_spread.double() ** 4 / self.num_cells
+        return (shared.clamp(min=LEAST_SHARED) / self.root_spread).float()
 
     @cached_property
     def scale(self) -> float:
