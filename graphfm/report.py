@@ -242,7 +242,9 @@ def _few_labels(adata: AnnData, label: str, points: np.ndarray, seed: int) -> tu
     pl.labelled_scatter(axes[0], points, cells.obs["given"], title=f"{FEW_LABELS} labelled cells of each type")
     pl.labelled_scatter(axes[1], points, found, title=f"what tl.annotate makes of them: macro-F1 {ours:.2f}")
     axes[1].legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, markerscale=2, fontsize="small")
-    caption = f"The types of the other cells were told from these. A lasso regression on genes has a macro-F1 of {theirs:.2f}."
+    caption = (
+        f"The types of the others were told from these. A lasso regression on genes has a macro-F1 of {theirs:.2f}."
+    )
     return "Cell types from few labels", caption, figure
 
 
