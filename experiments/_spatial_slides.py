@@ -101,7 +101,7 @@ def trunk_embedding(adata: AnnData, seed: int) -> np.ndarray:
     """`graphfm.tl.embed` with the package's weights, over the cells that look alike and those that touch."""
     pp.knn_graph(adata, kind=kind(adata), seed=seed)
     pp.spatial_graph(adata, library_key="slide")
-    tl.embed(adata, kind=kind(adata))
+    tl.embed(adata, kind=kind(adata), weigh=False)
     return adata.obsm["X_graphfm"]
 
 

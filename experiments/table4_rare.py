@@ -95,7 +95,7 @@ def representation(variant: str, adata: AnnData, kind: str, seed: int) -> np.nda
         adata.obsp[key] = graph
     model = tl.new_model("small", seed=seed) if variant == "random_weights" else None
     align_what_is_known(adata)
-    tl.embed(adata, model, kind=kind)
+    tl.embed(adata, model, kind=kind, weigh=False)
     return adata.obsm["X_graphfm"]
 
 

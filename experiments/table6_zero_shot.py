@@ -186,7 +186,7 @@ def dealt(joint: AnnData, learned: np.ndarray, seed: int) -> AnnData:
         order[side] = rng.permutation(order[side])
     other = joint.copy()
     other.obsp["connectivities"] = joint.obsp["connectivities"][order][:, order].tocsr()
-    embed(other, model(None), relations=("knn",), kind="log1p")
+    embed(other, model(None), relations=("knn",), kind="log1p", weigh=False)
     return other
 
 

@@ -97,6 +97,7 @@ def test_writes_the_documented_keys_and_nothing_else():
         "relations": ["knn"],
         "layer": "X",
         "kind": "counts",
+        "weigh": True,
         "num_layers": 2,
         "vocabulary": genes.vocabulary().version,
     }
@@ -382,7 +383,7 @@ def test_isolated_cells_see_nobody(toy):
     alone = toy.copy()
     for key in ("connectivities", "spatial_connectivities"):
         alone.obsp[key] = sp.csr_matrix((60, 60), dtype=np.float32)
-    x, lonely = embedding(toy, the_model()), embedding(alone, the_model())
+    x, lonely = (embedding(adata, the_model(), weigh=False) for adata in (toy, alone))
     assert np.isfinite(x).all() and np.isfinite(lonely).all()
     assert np.abs(x[:5] - lonely[:5]).max() < 1e-6 < np.abs(x[5:] - lonely[5:]).min(axis=1).max()
 
@@ -400,10 +401,10 @@ def test_slides_are_never_joined():
     assert edge.sum() > 8 * 90 and np.array_equal(slide[rows], slide[table.index.numpy()[edge]])
     # what is in one slide does not reach the other (lengths are in units of their mean over all slides: leave them out)
     del adata.obsp["spatial_distances"]
-    x = embedding(adata, the_model(), relations=("spatial",))
+    x = embedding(adata, the_model(), relations=("spatial",), weigh=False)
     first = sp.diags((slide == 0).astype(np.float32))
     adata.obsp["spatial_connectivities"] = (first @ adata.obsp["spatial_connectivities"]).tocsr()
-    changed = embedding(adata, the_model(), relations=("spatial",))
+    changed = embedding(adata, the_model(), relations=("spatial",), weigh=False)
     assert np.abs(x - changed)[slide == 0].max() < 1e-6 and np.abs(x - changed)[slide == 1].max() > 1e-3
 
 
@@ -484,8 +485,17 @@ def test_identical_cells():
 def test_layer_states_end_in_the_embedding(toy):
     genes.align_genes(toy)
     states = list(tl.layer_states(the_model(), cell_graph(toy)))
-    assert len(states) == 3 and np.array_equal(states[-1].numpy(), reference())
+    assert len(states) == 3 and np.array_equal(states[-1].numpy(), embedding(toy, the_model(), weigh=False))
     assert [state.shape[1] for state in states] == [32, 64, 64]  # the stem, then carrier and reader
+
+
+def test_weighing_turns_the_carrier_and_keeps_its_size_and_the_reader(toy):
+    plain, weighed = (embedding(toy, the_model(), weigh=weigh).astype(np.float64) for weigh in (False, True))
+    assert np.array_equal(plain[:, 32:], weighed[:, 32:])
+    assert np.isclose(plain[:, :32].var(axis=0).sum(), weighed[:, :32].var(axis=0).sum())
+    expected = plain[:, :32] @ the_model().weighing(cell_graph(toy, with_expression=False)).double().numpy()
+    assert np.corrcoef(expected.ravel(), weighed[:, :32].ravel())[0, 1] > 1 - 1e-9
+    assert not np.allclose(plain, weighed, atol=1e-2)
 
 
 def test_new_model_follows_from_its_seed():

@@ -129,8 +129,7 @@ class GraphFM(nn.Module):
         ValueError
             The data were aligned to another gene vocabulary than the model's.
         """
-        rows, loadings, names = self._genes(cells)
-        return self.gene_space(rows, loadings, self._weight(cells), names)
+        return self.gene_space(*self._genes(cells))
 
     def _genes(self, cells: CellGraph) -> tuple[Tensor, Tensor, Tensor | None]:
         """What `GeneSpace` asks of a data set."""
@@ -147,23 +146,9 @@ class GraphFM(nn.Module):
             None if outside is None else outside.to(device),
         )
 
-    def read_genes(self, cells: CellGraph) -> Float[Tensor, "genes d"]:
-        r"""What a state says of each gene, :math:`V \operatorname{diag}(\sqrt\sigma) R / s`.
-
-        With what `stem_cells` makes of a component, :math:`s I_c x_c / \sqrt{\sigma_c}`, this gives back
-        :math:`I_c x_c`, the share of it that is not noise.
-        """
-        rows, loadings, names = self._genes(cells)
-        weight = cells.root_spread[: self.config.dim].to(loadings.device)
-        return self.gene_space(rows, loadings, weight, names) / cells.scale
-
-    def _weight(self, cells: CellGraph) -> Float[Tensor, "p"]:
-        """Of as many components as there is room for."""
-        return cells.component_weight[: self.config.dim].to(self.gene_space.embedding.weight.device)
-
     def stem_cells(self, cells: CellGraph) -> Float[Tensor, "n d"]:
-        """First states of all cells of a data set: weighted principal components, turned into the common space."""
-        rotation = self._weight(cells).unsqueeze(-1) * self.gene_space.rotation(*self._genes(cells)).float()
+        """First states of all cells of a data set: their principal components, turned into the common space."""
+        rotation = self.gene_space.rotation(*self._genes(cells)).float()
         scores = cells.scores[:, : len(rotation)].to(rotation.device) @ rotation
         return self.cell_stem(scores, cells.library.to(scores.device), cells.scale)
 
@@ -258,6 +243,18 @@ class GraphFM(nn.Module):
             yield next_z, next_r
             z, next_z = next_z, _empty_like(h0, scratch) if z is h0 else z
             r, next_r = next_r, r
+
+    @torch.no_grad()
+    def weighing(self, cells: CellGraph) -> Float[Tensor, "d d"]:
+        r"""What makes carriers of weighted components of carriers, :math:`R^\top \operatorname{diag}(w) R`.
+
+        The carrier is linear in the components :math:`x`: it is :math:`s\,T x R` with a filter :math:`T` of the graph
+        and the rotation :math:`R` of the stem. Times this it is :math:`s\,T (x \operatorname{diag}(w)) R`, as if the
+        components had been weighted by :math:`w` (`CellGraph.component_weight`) before the first layer.
+        """
+        rotation = self.gene_space.rotation(*self._genes(cells))
+        weight = cells.component_weight[: len(rotation)].to(rotation)
+        return (rotation.T @ (weight.unsqueeze(-1) * rotation)).float()
 
     @torch.no_grad()
     def attention(

@@ -89,31 +89,27 @@ class CellGraph:
         return content.hexdigest()
 
     @cached_property
-    def root_spread(self) -> Float[Tensor, "p"]:
-        r"""Root of each component's standard deviation, :math:`\sqrt{\sigma_c}`."""
-        variance = [component.square().mean(dtype=torch.float64) for component in self.scores.T]
-        return torch.stack(variance).clamp(min=1e-12).pow(0.25).float()
-
-    @cached_property
     def component_weight(self) -> Float[Tensor, "p"]:
-        r"""How much each component counts in the stem, :math:`I_c / \sqrt{\sigma_c}`.
+        r"""How much each component shall count in the embedding, :math:`I_c / \sqrt{\sigma_c}`.
 
         :math:`I_c = x_c^\top A x_c / x_c^\top x_c` (Moran's I) is what neighbours share of a component, none of noise,
-        and at least 0.01; the root of its spread keeps a few large components from drowning those that tell small
-        populations apart.
+        and at least 0.01; the root of its spread :math:`\sigma_c` keeps a few large components from drowning those
+        that tell small populations apart.
         """
-        product = torch.zeros(self.scores.shape[1], dtype=torch.float64)
-        for start in range(0, self.num_cells, CHUNK):
+        product, squares = np.zeros((2, self.scores.shape[1]))
+        for start in range(0, self.num_cells, CHUNK):  # by numpy, whose sums do not depend on threads
             part = self.neighborhood.part(start, min(start + CHUNK, self.num_cells))
-            product += (part.own(self.scores) * part.propagate(self.scores)).sum(0, dtype=torch.float64)
-        shared = product / self.root_spread.double() ** 4 / self.num_cells
-        return (shared.clamp(min=LEAST_SHARED) / self.root_spread).float()
+            own, heard = (x.double().numpy() for x in (part.own(self.scores), part.propagate(self.scores)))
+            product += (own * heard).sum(axis=0)
+            squares += (own * own).sum(axis=0)
+        squares = np.maximum(squares, 1e-12)
+        shared = np.maximum(product / squares, LEAST_SHARED)
+        return torch.from_numpy((shared * (self.num_cells / squares) ** 0.25).astype(np.float32))
 
     @cached_property
     def scale(self) -> float:
-        """Factor that gives weighted, projected cells unit variance a channel, for as many channels as components."""
-        spread = torch.stack([component.double().var(unbiased=False) for component in self.scores.T])
-        variance = float((self.component_weight.double().square() * spread).sum())
+        """Factor that gives projected cells unit variance a channel, for as many channels as components."""
+        variance = sum(float(component.double().var(unbiased=False)) for component in self.scores.T)
         return (self.scores.shape[1] / max(variance, 1e-12)) ** 0.5
 
     @cached_property

@@ -13,7 +13,7 @@ class NegativeBinomialHead(nn.Module):
               \log \theta_g = c_0 + c_1 \log f_g
 
     :math:`n_i` is the number of counts seen in the cell, :math:`f_g` the gene's share of all counts,
-    :math:`M_g` what a state says of the gene. :math:`W` starts as the identity, so an untrained head
+    :math:`M_g` the gene placed in the common space. :math:`W` starts as the identity, so an untrained head
     reconstructs from principal components: the first `dim` channels of a state.
 
     Parameters

@@ -9,12 +9,12 @@ class GeneSpace(nn.Module):
     r"""The gene embedding table, and its meeting with one data set.
 
     A data set enters with the loadings :math:`V` (genes x components, orthonormal columns) of its own principal
-    components, and how much each of these counts, :math:`w`. Its genes are placed in the common space by
+    components. Its genes are placed in the common space by
 
-    .. math:: M = V \operatorname{diag}(w) \operatorname{polar}(V^\top E),
+    .. math:: M = V \operatorname{polar}(V^\top E),
 
     where polar is the nearest matrix with orthonormal rows: :math:`XM` is then an exact rotation of the data set's
-    weighted principal components into axes that all data sets share. A gene that the vocabulary does not know
+    principal components into axes that all data sets share. A gene that the vocabulary does not know
     (:math:`E_g = 0`) takes its place from the genes it is co-expressed with, through :math:`V`.
 
     Parameters
@@ -38,11 +38,10 @@ class GeneSpace(nn.Module):
         self,
         rows: Int[Tensor, "genes"],
         loadings: Float[Tensor, "genes p"],
-        weight: Float[Tensor, "p"],
         names: Float[Tensor, "genes d"] | None = None,
     ) -> Float[Tensor, "genes d"]:
-        """Place the genes of a data set; `weight`: of the components, the others as in `rotation`."""
-        return (loadings.double() @ (weight.double().unsqueeze(-1) * self.rotation(rows, loadings, names))).float()
+        """Place the genes of a data set; arguments as in `rotation`."""
+        return (loadings.double() @ self.rotation(rows, loadings, names)).float()
 
     def rotation(
         self,

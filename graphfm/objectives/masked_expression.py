@@ -99,7 +99,7 @@ def masked_expression(
     log_size = cells.totals[nodes[predicted]].clamp(min=1).log().to(device)
     log_share = cells.log_share[genes].to(device)
     weight = hidden[predicted][:, genes].to(device)
-    log_mean, log_theta = model.expression_head(h, model.read_genes(cells)[genes], log_share, log_size)
+    log_mean, log_theta = model.expression_head(h, placed[genes] / cells.scale, log_share, log_size)
     loss = (negative_binomial_nll(target, log_mean, log_theta) * weight).sum() / weight.sum().clamp(min=1)
     with torch.no_grad():
         flat = log_size.unsqueeze(-1) + log_share

@@ -216,7 +216,7 @@ def joint_cells(parts: list[Part], model: GraphFM, seed: int) -> AnnData:
         blocks.append(shell.obsp[_keys.CONNECTIVITIES])
         start += adata.n_obs
     joint.obsp[_keys.CONNECTIVITIES] = sp.block_diag(blocks, format="csr")
-    embed(joint, model, relations=("knn",), kind="log1p")
+    embed(joint, model, relations=("knn",), kind="log1p", weigh=False)
     return joint
 
 

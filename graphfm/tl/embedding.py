@@ -17,7 +17,7 @@ from graphfm.allocator import give_back_freed_memory
 from graphfm.io.files import writable
 from graphfm.memory import announced
 from graphfm.models.graphfm import GraphFM
-from graphfm.models.inputs import CellGraph
+from graphfm.models.inputs import CHUNK, CellGraph
 from graphfm.tl.graphs import build_graphs
 
 logger = logging.getLogger(__name__)
@@ -33,6 +33,7 @@ def embed(
     kind: Literal["counts", "normalized", "log1p"] = "counts",
     organism: Literal["auto", "human", "mouse", "other"] = "auto",
     tile_size: int = 8192,
+    weigh: bool = True,
     scratch: str | Path | None = None,
     device: str = "cpu",
     copy: bool = False,
@@ -62,6 +63,10 @@ def embed(
         ``"other"`` for genes that the vocabulary does not know; see `graphfm.genes.align_genes`.
     tile_size
         Cells computed at a time; bounds the memory.
+    weigh
+        Let components of the expression count in the carrier by what neighbours share of them, over the root of their
+        spread (`CellGraph.component_weight`): noise goes, and few large components do not drown the others. These
+        weights are of all cells together. False: the states as they are, which depend on a cell's neighbourhood alone.
     scratch
         Folder where the states of the layers may be put, 24 bytes a cell and channel, to be held in memory only as far
         as there is room; for more cells than fit. Only on the CPU.
@@ -116,15 +121,41 @@ def embed(
     )
     with announced(f"embedding {adata.n_obs:,} cells", needed):
         cells = cell_graph(adata, relations=relations, layer=layer, kind=kind, organism=organism, with_expression=False)
-        adata.obsm[key_added] = last_states(model, cells, tile_size=tile_size, device=device, scratch=scratch)
+        states = last_states(model, cells, tile_size=tile_size, device=device, scratch=scratch)
+        if weigh:
+            weigh_carrier(states, model.weighing(cells).numpy(force=True))
+        adata.obsm[key_added] = states
     adata.uns[key_added] = {
         "relations": list(relations),
         "layer": layer or "X",
         "kind": kind,
+        "weigh": weigh,
         "num_layers": model.config.num_layers,
         "vocabulary": model.config.vocabulary,
     }
     return adata if copy else None
+
+
+def weigh_carrier(states: np.ndarray, weighing: np.ndarray) -> None:
+    """Multiply the carriers of all cells by a matrix, in place, and scale them to the spread that they had.
+
+    Parameters
+    ----------
+    states
+        Of `last_states`.
+    weighing
+        Of `GraphFM.weighing`.
+    """
+    carrier = states[:, : len(weighing)]
+    before = _spread(carrier)
+    for start in range(0, len(carrier), CHUNK):
+        carrier[start : start + CHUNK] = carrier[start : start + CHUNK] @ weighing
+    carrier *= np.float32(np.sqrt(before / max(_spread(carrier), 1e-12)))
+
+
+def _spread(values: np.ndarray) -> float:
+    """Sum of the channels' variances."""
+    return sum(float(channel.var(dtype=np.float64)) for channel in values.T)
 
 
 @torch.no_grad()

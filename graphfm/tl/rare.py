@@ -304,7 +304,7 @@ class _Embedding:
     def __call__(self, logged: sp.csr_matrix, var: pd.DataFrame) -> np.ndarray:
         shell = AnnData(logged, obs=pd.DataFrame(index=np.arange(logged.shape[0]).astype(str)), var=var.copy())
         align_what_is_known(shell, organism=self.organism)
-        embed(shell, self.trunk, kind="log1p", device=self.device)
+        embed(shell, self.trunk, kind="log1p", weigh=False, device=self.device)
         return np.asarray(shell.obsm[_keys.X_GRAPHFM], dtype=np.float64)
 
 

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -19,7 +20,6 @@ def test_stem_is_a_rotation_of_the_principal_components(cells):
     h0 = make_model().stem_cells(cells).detach().numpy()
     dense = cells.expression.toarray()
     scores = (dense - dense.mean(0)) @ cells.loadings.numpy()
-    scores = scores * cells.component_weight.numpy()
     np.testing.assert_allclose(h0 @ h0.T, cells.scale**2 * scores @ scores.T, rtol=1e-3, atol=1e-3)
 
 
@@ -34,16 +34,17 @@ def test_components_count_by_what_neighbors_share(cells):
     for c, weight in enumerate(cells.component_weight.tolist()):
         shared = max(x[:, c] @ a @ x[:, c] / (x[:, c] @ x[:, c]), 0.01)
         assert weight == pytest.approx(shared / np.sqrt(x[:, c].std()), rel=1e-4)
-    spread = (x * cells.component_weight.numpy()).var(axis=0)
-    assert cells.scale**2 * spread.sum() == pytest.approx(x.shape[1])
 
 
-def test_genes_are_read_as_what_neighbors_share_of_them(cells):
+def test_weighing_carriers_is_weighing_components_before_the_first_layer(cells):
     model = make_model()
     torch.nn.init.zeros_(model.cell_stem.library)
-    told = (model.stem_cells(cells) @ model.read_genes(cells).T).detach().numpy()
-    shared = cells.component_weight * cells.root_spread
-    np.testing.assert_allclose(told, (cells.scores * shared) @ cells.loadings.T, rtol=1e-3, atol=1e-4)
+    weighted = replace(cells, scores=cells.scores * cells.component_weight)
+    carriers = []
+    for data in (cells, weighted):
+        *_, (z, _) = model.layers(model.stem_cells(data), data.neighborhood, tile_size=64)
+        carriers.append(z / data.scale)
+    torch.testing.assert_close(carriers[0] @ model.weighing(cells), carriers[1], rtol=1e-3, atol=1e-5)
 
 
 def test_dispersion_is_that_of_the_definition(cells):
@@ -54,8 +55,6 @@ def test_dispersion_is_that_of_the_definition(cells):
 
 
 def test_stem_does_not_depend_on_the_order_of_genes(cells):
-    from dataclasses import replace
-
     order = np.random.default_rng(0).permutation(cells.expression.shape[1])
     shuffled = replace(
         cells,
@@ -70,8 +69,6 @@ def test_stem_does_not_depend_on_the_order_of_genes(cells):
 
 
 def test_genes_that_nobody_knows_still_give_the_principal_components(cells):
-    from dataclasses import replace
-
     unknown = replace(cells, gene_rows=torch.full_like(cells.gene_rows, -1))
     model = make_model()
     a, b = model.stem_cells(unknown).detach(), model.stem_cells(cells).detach()
@@ -80,8 +77,6 @@ def test_genes_that_nobody_knows_still_give_the_principal_components(cells):
 
 @pytest.mark.parametrize("known", [1, 5, 12])
 def test_a_few_known_genes_lose_no_component(cells, known):
-    from dataclasses import replace
-
     rows = cells.gene_rows.clone()
     rows[known:] = -1
     a = make_model().stem_cells(replace(cells, gene_rows=rows)).detach()
@@ -173,8 +168,6 @@ def test_missing_checkpoint(tmp_path):
 
 
 def test_another_vocabulary_is_refused(cells):
-    from dataclasses import replace
-
     with pytest.raises(ValueError, match="gene vocabulary test"):
         make_model().stem_cells(replace(cells, vocabulary="other"))
 

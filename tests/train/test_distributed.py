@@ -66,7 +66,7 @@ def weights(tmp_path: Path, name: str) -> dict[str, torch.Tensor]:
     return load_tensors(tmp_path / name / "model.safetensors")[0]
 
 
-@pytest.mark.parametrize(("how", "steps", "close"), [("whole", 20, 1e-4), ("sharded", 10, 1e-3)])
+@pytest.mark.parametrize(("how", "steps", "close"), [("whole", 50, 1e-4), ("sharded", 10, 1e-3)])
 def test_two_processes_train_what_one_trains(tmp_path, how, steps, close):
     """Shares are summed in another order than whole tensors, and rounding grows: Adam makes whole steps of it."""
     finished(tmp_path, start(tmp_path, "two", 2, how=how, steps=steps))
