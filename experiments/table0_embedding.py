@@ -1,9 +1,9 @@
 """Table 0: are the labels of cells and tissues in the embedding? Zero-shot, beside PCA. The example to follow.
 
 Command: ``python experiments/table0_embedding.py`` (``--smoke``: toy data, no mirror; ``--readme``: renew the README)
-Cost:    half an hour on two cores, 1.3 GB (see experiments/README.md for glibc's settings)
-Expect:  kNN accuracy of ``graphfm`` .825 on 14 sets of cell types (PCA .801, untrained .824) and .837 on 9 of tissue
-         regions (PCA .667, untrained .830, PCA averaged over neighbours .867)
+Cost:    an hour of one core, 1.3 GB (see experiments/README.md for glibc's settings)
+Expect:  AvgBIO of ``graphfm`` .575 on 14 sets of cell types (PCA .546, untrained .582) and .433 on 9 of tissue
+         regions (PCA .360, untrained .431, PCA averaged over neighbours .422)
 
 Rows:    ``pca`` (2000 variable genes, 50 components), ``pca:neighbor_mean`` (the same, averaged once over the very
          neighbours that the trunk sees and the cell itself), ``graphfm:random`` (untrained trunk, a new one for each
