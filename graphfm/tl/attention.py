@@ -75,7 +75,7 @@ def attention(
     >>> import graphfm
     >>> adata = graphfm.datasets.toy(num_cells=300, num_genes=200)
     >>> graphfm.tl.attention(adata)
-    >>> adata.obs["attention_shift"].between(0, 1).all()
+    >>> bool(adata.obs["attention_shift"].between(0, 1).all())
     True
     """
     from graphfm.data.prepare import cell_graph, check_relations, relations_of
