@@ -177,6 +177,13 @@ def cell_neighborhood(adata: AnnData, *, relations: tuple[str, ...] | None = Non
     return join_tables(share_weights(tables))
 
 
+def neighborhood_to_csr(neighborhood: Neighborhood, values: torch.Tensor) -> sp.csr_matrix:
+    """Numbers of edges ``[n, k]`` as a matrix ``[n, n]``, row hears column; a cell that two relations reach is one."""
+    row, column = torch.nonzero(neighborhood.weight > 0, as_tuple=True)
+    entries = (values[row, column].numpy(), (row.numpy(), neighborhood.index[row, column].numpy()))
+    return sp.csr_matrix(entries, shape=(len(neighborhood), len(neighborhood)))
+
+
 def _symmetric(matrix: sp.spmatrix) -> sp.csr_matrix:
     """An edge counts for both its ends: kNN in space is one-sided, and the trunk's operator is to be symmetric."""
     matrix = sp.csr_matrix(matrix)

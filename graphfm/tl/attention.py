@@ -5,16 +5,13 @@ from typing import Literal
 
 import numpy as np
 import scipy.sparse as sp
-import torch
 from anndata import AnnData
 from scipy.special import entr
-from torch import Tensor
 
 from graphfm import _keys, io
 from graphfm._checks import check_key_added, check_tile_size
 from graphfm.io.files import writable
 from graphfm.models.graphfm import GraphFM
-from graphfm.nn.neighborhood import Neighborhood
 from graphfm.tl.graphs import build_graphs
 
 
@@ -78,7 +75,7 @@ def attention(
     >>> bool(adata.obs["attention_shift"].between(0, 1).all())
     True
     """
-    from graphfm.data.prepare import cell_graph, check_relations, relations_of
+    from graphfm.data.prepare import cell_graph, check_relations, neighborhood_to_csr, relations_of
 
     adata = io.as_anndata(adata)
     check_relations(relations)
@@ -98,7 +95,7 @@ def attention(
     graph, model = cells.neighborhood, model.eval()
     heard = model.attention(model.stem_cells(cells), graph, layer_number % depth, tile_size=tile_size)
     plain = graph.weight / graph.weight.sum(1, keepdim=True).clamp(min=1e-12)
-    heard, plain = _by_cell(heard, graph), _by_cell(plain, graph)
+    heard, plain = neighborhood_to_csr(graph, heard), neighborhood_to_csr(graph, plain)
     measures = {
         "breadth": np.exp(_entropy(heard) - _entropy(plain)),
         "shift": abs(heard - plain).sum(axis=1).A1 / 2,
@@ -113,13 +110,6 @@ def attention(
         "layer_number": layer_number % depth,
     }
     return adata if copy else None
-
-
-def _by_cell(weights: Tensor, graph: Neighborhood) -> sp.csr_matrix:
-    """Listeners by cells that are heard; a cell that two relations reach is one."""
-    row, column = torch.nonzero(graph.weight > 0, as_tuple=True)
-    entries = (weights[row, column].numpy(), (row.numpy(), graph.index[row, column].numpy()))
-    return sp.csr_matrix(entries, shape=(len(graph), len(graph)))
 
 
 def _entropy(weights: sp.csr_matrix) -> np.ndarray:
