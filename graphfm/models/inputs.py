@@ -8,13 +8,15 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 from jaxtyping import Float, Int
+from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
-from graphfm.nn.neighborhood import Neighborhood
+from graphfm.nn.neighborhood import RELATIONS, Neighborhood
 
 CHUNK = 16384
 """Cells summed over at a time, where there may be more than fit into memory at once."""
 LEAST_SHARED = 0.01
+LEAST_PIECE = 50
 
 
 def random_vectors(names: np.ndarray, dim: int) -> Float[Tensor, "genes d"]:
@@ -22,6 +24,21 @@ def random_vectors(names: np.ndarray, dim: int) -> Float[Tensor, "genes d"]:
     seeds = (int.from_bytes(hashlib.blake2b(str(n).encode(), digest_size=8).digest(), "little") for n in names)
     rows = [np.random.default_rng(seed).standard_normal(dim, dtype=np.float32) for seed in seeds]
     return torch.from_numpy(np.stack(rows))
+
+
+def pieces_of_tissue(neighborhood: Neighborhood) -> np.ndarray:
+    """Number of the connected piece of tissue, such as a slide, that each cell lies in, ``[n]``.
+
+    Cells of pieces too small for a mean of their own, or of none, are one piece together.
+    """
+    row, column = torch.nonzero(
+        (neighborhood.weight > 0) & (neighborhood.relation == RELATIONS.index("spatial")), as_tuple=True
+    )
+    ends = row.numpy(), neighborhood.index[row, column].numpy()
+    edges = sp.csr_matrix((np.ones(len(row), dtype=bool), ends), shape=(len(neighborhood), len(neighborhood)))
+    _, piece = connected_components(edges, directed=False)
+    large = np.bincount(piece) >= LEAST_PIECE
+    return np.unique(np.where(large[piece], piece, -1), return_inverse=True)[1]
 
 
 @dataclass(frozen=True)
@@ -92,16 +109,21 @@ class CellGraph:
     def component_weight(self) -> Float[Tensor, "p"]:
         r"""How much each component shall count in the embedding, :math:`I_c / \sqrt{\sigma_c}`.
 
-        :math:`I_c = x_c^\top A x_c / x_c^\top x_c` (Moran's I) is what neighbours share of a component, none of noise,
-        and at least 0.01; the root of its spread :math:`\sigma_c` keeps a few large components from drowning those
-        that tell small populations apart.
+        :math:`I_c = y_c^\top A y_c / x_c^\top x_c` (Moran's I) is what neighbours share of a component :math:`x_c`,
+        none of noise, and at least 0.01. In :math:`y_c` each piece of tissue has its mean taken off: what only tells
+        slides apart is shared by all neighbours, and says nothing of the tissue. The root of its spread
+        :math:`\sigma_c` keeps a few large components from drowning those that tell small populations apart.
         """
+        piece = pieces_of_tissue(self.neighborhood)
+        sums = np.stack([np.bincount(piece, weights=component) for component in self.scores.numpy().T], axis=1)
+        means = torch.from_numpy((sums / np.bincount(piece)[:, np.newaxis]).astype(np.float32))
+        deviations = self.scores - means[torch.from_numpy(piece)]
         product, squares = np.zeros((2, self.scores.shape[1]))
         for start in range(0, self.num_cells, CHUNK):  # by numpy, whose sums do not depend on threads
             part = self.neighborhood.part(start, min(start + CHUNK, self.num_cells))
-            own, heard = (x.double().numpy() for x in (part.own(self.scores), part.propagate(self.scores)))
+            own, heard = (x.double().numpy() for x in (part.own(deviations), part.propagate(deviations)))
             product += (own * heard).sum(axis=0)
-            squares += (own * own).sum(axis=0)
+            squares += np.square(part.own(self.scores).double().numpy()).sum(axis=0)
         squares = np.maximum(squares, 1e-12)
         shared = np.maximum(product / squares, LEAST_SHARED)
         return torch.from_numpy((shared * (self.num_cells / squares) ** 0.25).astype(np.float32))

@@ -65,8 +65,9 @@ def embed(
         Cells computed at a time; bounds the memory.
     weigh
         Let components of the expression count in the carrier by what neighbours share of them, over the root of their
-        spread (`CellGraph.component_weight`): noise goes, and few large components do not drown the others. These
-        weights are of all cells together. False: the states as they are, which depend on a cell's neighbourhood alone.
+        spread (`CellGraph.component_weight`): noise goes, few large components do not drown the others, and what only
+        tells slides apart does not count. These weights are of all cells together. False: the states as they are, which
+        depend on a cell's neighbourhood alone.
     scratch
         Folder where the states of the layers may be put, 24 bytes a cell and channel, to be held in memory only as far
         as there is room; for more cells than fit. Only on the CPU.

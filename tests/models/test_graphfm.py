@@ -5,6 +5,7 @@ import subprocess
 import sys
 from dataclasses import replace
 
+import networkx as nx
 import numpy as np
 import pytest
 import torch
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from graphfm.models.checkpoint import model_metadata
 from graphfm.models.graphfm import GraphFM, GraphFMConfig
+from graphfm.models.inputs import LEAST_PIECE, pieces_of_tissue
 from tests.conftest import make_cells, make_model
 
 
@@ -23,7 +25,28 @@ def test_stem_is_a_rotation_of_the_principal_components(cells):
     np.testing.assert_allclose(h0 @ h0.T, cells.scale**2 * scores @ scores.T, rtol=1e-3, atol=1e-3)
 
 
-def test_components_count_by_what_neighbors_share(cells):
+def tissue_of(neighborhood):
+    """Cells of each connected piece of tissue that is large enough, and all others."""
+    graph = nx.Graph()
+    graph.add_nodes_from(range(len(neighborhood)))
+    for i, k in torch.nonzero((neighborhood.weight > 0) & (neighborhood.relation == 1)).tolist():
+        graph.add_edge(i, int(neighborhood.index[i, k]))
+    pieces = [sorted(piece) for piece in nx.connected_components(graph)]
+    rest = [i for piece in pieces if len(piece) < LEAST_PIECE for i in piece]
+    return [piece for piece in pieces if len(piece) >= LEAST_PIECE] + [rest] * bool(rest)
+
+
+def two_slides(cells):
+    """The same cells in space, as two halves without an edge from one to the other."""
+    first = torch.arange(cells.num_cells) < cells.num_cells // 2
+    own = cells.neighborhood
+    within = own.weight * (first.unsqueeze(1) == first[own.index])
+    return replace(cells, neighborhood=replace(own, weight=within, relation=torch.ones_like(own.relation)))
+
+
+@pytest.mark.parametrize("slides", [False, True])
+def test_components_count_by_what_neighbors_share_within_tissue(cells, slides):
+    cells = two_slides(cells) if slides else cells
     nb, x = cells.neighborhood, cells.scores.double().numpy()
     a = np.zeros((len(x), len(x)))
     for i in range(len(x)):
@@ -31,9 +54,33 @@ def test_components_count_by_what_neighbors_share(cells):
             a[i, j] += w
     alone = ~(nb.weight > 0).any(1).numpy()
     a[alone, alone] = 1
+    y = x.copy()
+    for piece in tissue_of(nb):
+        y[piece] -= x[piece].mean(0)
     for c, weight in enumerate(cells.component_weight.tolist()):
-        shared = max(x[:, c] @ a @ x[:, c] / (x[:, c] @ x[:, c]), 0.01)
+        shared = max(y[:, c] @ a @ y[:, c] / (x[:, c] @ x[:, c]), 0.01)
         assert weight == pytest.approx(shared / np.sqrt(x[:, c].std()), rel=1e-4)
+
+
+def test_pieces_of_tissue_are_its_connected_components(cells):
+    slides = two_slides(cells).neighborhood
+    found, expected = pieces_of_tissue(slides), tissue_of(slides)
+    assert len(expected) >= 3
+    assert {tuple(np.flatnonzero(found == p)) for p in set(found)} == {tuple(sorted(piece)) for piece in expected}
+    without = replace(slides, relation=torch.zeros_like(slides.relation))
+    assert set(pieces_of_tissue(without)) == {0}
+
+
+def test_what_only_tells_slides_apart_does_not_count(cells):
+    slides = two_slides(cells)
+    shift = torch.zeros_like(cells.scores)
+    shift[: cells.num_cells // 2, 3] = 1000.0
+    shifted = replace(slides, scores=slides.scores + shift - shift.mean(0))
+    no_tissue = replace(slides.neighborhood, relation=torch.zeros_like(slides.neighborhood.relation))
+    spread = shifted.scores[:, 3].std(correction=0).sqrt()
+    shared = [float(data.component_weight[3] * spread) for data in (shifted, replace(shifted, neighborhood=no_tissue))]
+    assert shared[0] < 0.05  # the few cells in pieces too small are of both slides
+    assert shared[1] > 0.5
 
 
 def test_weighing_carriers_is_weighing_components_before_the_first_layer(cells):
@@ -118,6 +165,7 @@ import re, sys
 from pathlib import Path
 import torch
 from graphfm.models.graphfm import GraphFM, GraphFMConfig
+from graphfm.models.inputs import LEAST_PIECE, pieces_of_tissue
 from graphfm.nn import Neighborhood
 n, model = 50_000, GraphFM(GraphFMConfig(10, "test", num_layers=3)).eval()
 index = (torch.arange(n).unsqueeze(1) + torch.tensor([1, n - 1])) % n
