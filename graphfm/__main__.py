@@ -480,6 +480,7 @@ def evaluate(
     layer: Layer = None,
     kind: Kind = "counts",
     seed: int = 0,
+    allow_seen: tyro.conf.FlagCreatePairsOff[bool] = False,
 ) -> None:
     """Score the embedding of your labelled cells, beside principal components and two controls.
 
@@ -497,6 +498,7 @@ def evaluate(
         layer: Name of the layer with the expression, if it is not in X.
         kind: What that expression is: raw counts, normalized values, or log1p of them.
         seed: Of all that is drawn.
+        allow_seen: Score cells that the weights were trained on, too; scores then say nothing of new cells.
     """
     from graphfm import io, tl
 
@@ -512,6 +514,7 @@ def evaluate(
         layer=layer,
         kind=kind,
         seed=seed,
+        allow_seen=allow_seen,
     )
     _write_table(scores.rename_axis("representation").reset_index(), table)
     print(scores.round(3).to_string())

@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from anndata import AnnData
 
 from graphfm import _keys, genes, io
+from graphfm.data import seen
 from graphfm.data.graph import NeighborTable, symmetric_normalize, table_from_csr
 from graphfm.data.prepared import MATRICES
 from graphfm.io.mapped import GrowingMatrix
@@ -83,11 +85,14 @@ def cell_graph(
     loadings = _loadings(adata, layer=layer, kind=kind)
     kept = np.flatnonzero(np.abs(loadings).sum(axis=1) > 0) if not all_genes else np.arange(adata.n_vars)
     counts, expression = (GrowingMatrix(cache and cache / part) for part in MATRICES)
-    totals, scores = [], []
+    rows = adata.var[_keys.GENE_ROW].to_numpy(dtype=np.int64)
+    keys, names = seen.gene_keys(rows, adata.var_names), iter(adata.obs_names)
+    totals, scores, marks = [], [], []
     for values, logged in io.row_chunks(adata, layer=layer, kind=kind):
         totals.append(np.asarray((values if kind == "counts" else logged).sum(axis=1)).ravel().astype(np.float32))
         scores.append(logged @ loadings)
         if with_expression:
+            marks.append(seen.marks(values, keys, islice(names, values.shape[0])))
             expression.append(logged[:, kept])
             if kind == "counts":
                 counts.append(values[:, kept])
@@ -98,13 +103,14 @@ def cell_graph(
         expression=expression.matrix() if with_expression else None,
         counts=counts.matrix() if with_expression and kind == "counts" else None,
         totals=totals,
-        gene_rows=torch.from_numpy(adata.var[_keys.GENE_ROW].to_numpy(dtype=np.int64)[kept]),
+        gene_rows=torch.from_numpy(rows[kept]),
         gene_names=adata.var_names.to_numpy(dtype=str)[kept],
         loadings=torch.from_numpy(loadings[kept]),
         library=log_library_size(totals),
         neighborhood=cell_neighborhood(adata, relations=relations) if neighborhood is None else neighborhood,
         vocabulary=genes.vocabulary().version,
         name=name,
+        marks=torch.from_numpy(np.concatenate(marks)) if with_expression else None,
     )
 
 
@@ -182,6 +188,22 @@ def neighborhood_to_csr(neighborhood: Neighborhood, values: torch.Tensor) -> sp.
     row, column = torch.nonzero(neighborhood.weight > 0, as_tuple=True)
     entries = (values[row, column].numpy(), (row.numpy(), neighborhood.index[row, column].numpy()))
     return sp.csr_matrix(entries, shape=(len(neighborhood), len(neighborhood)))
+
+
+def cell_marks(adata: AnnData, *, layer: str | None = None, kind: str = "counts", organism: str = "auto") -> np.ndarray:
+    """Marks of all cells (`graphfm.data.seen`), as `cell_graph` makes them; int32 ``[n_obs, 2]``.
+
+    Parameters
+    ----------
+    adata, layer, kind, organism
+        As in `cell_graph`; nothing is written.
+    """
+    known = {key: adata.uns[key] for key in [_keys.GENES] if key in adata.uns}
+    one = AnnData(sp.csr_matrix(np.ones((1, adata.n_vars), dtype=np.float32)), var=adata.var.copy(), uns=known)
+    _align(one, organism=organism, layer=None)
+    keys, names = seen.gene_keys(one.var[_keys.GENE_ROW].to_numpy(), adata.var_names), iter(adata.obs_names)
+    parts = (values for values, _ in io.row_chunks(adata, layer=layer, kind=kind))
+    return np.concatenate([seen.marks(values, keys, islice(names, values.shape[0])) for values in parts])
 
 
 def _symmetric(matrix: sp.spmatrix) -> sp.csr_matrix:

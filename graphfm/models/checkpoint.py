@@ -16,6 +16,8 @@ from graphfm.models.graphfm import GraphFM, GraphFMConfig
 
 MODEL_FILE = "model.safetensors"
 SHIPPED = "small.safetensors"
+SEEN = "seen"
+"""Name of what is no weight: marks of the cells that were trained on."""
 
 
 def save_tensors(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> Path:
@@ -70,7 +72,8 @@ def save_model(model: GraphFM, path: str | Path, *, metadata: dict[str, str]) ->
         "commit": commit(),
         "config": json.dumps(model.config_dict()),
     }
-    return save_tensors(path, model.state_dict(), described)
+    seen = {} if model.seen is None else {SEEN: model.seen}
+    return save_tensors(path, model.state_dict() | seen, described)
 
 
 def load_model(path: str | Path | None = None) -> GraphFM:
@@ -98,6 +101,7 @@ def _open(path: str | Path | None) -> tuple[Path, dict[str, torch.Tensor], dict[
 
 def _build(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> GraphFM:
     model = GraphFM(read_config(path, metadata))
+    model.seen = tensors.pop(SEEN, None)
     weights = {
         name.removeprefix("model/"): t.float() for name, t in tensors.items() if not name.startswith("optimizer/")
     }

@@ -3,7 +3,7 @@
 import itertools
 import mmap
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -106,11 +106,17 @@ class GraphFM(nn.Module):
     ----------
     config
         Shape of the trunk.
+
+    Attributes
+    ----------
+    seen
+        Marks of the cells that it was trained on (`graphfm.data.seen`); None where that is not known.
     """
 
     def __init__(self, config: GraphFMConfig) -> None:
         super().__init__()
         self.config = config
+        self.seen: Tensor | None = torch.zeros(0, dtype=torch.int32)
         self.gene_space = GeneSpace(config.num_genes, config.dim)
         self.cell_stem = CellStem(config.dim)
         self.gene_stem = GeneStem(config.dim)
@@ -280,6 +286,20 @@ class GraphFM(nn.Module):
         starts = range(0, len(h0), tile_size)
         parts = [(start, neighborhood.part(start, min(start + tile_size, len(h0)))) for start in starts]
         return torch.cat([block.attention(x[s : s + len(part)], keys, part).mean(-1) for s, part in parts])
+
+    def remember(self, corpus: Sequence[CellGraph]) -> None:
+        """Add the cells of a corpus to those that were seen.
+
+        Parameters
+        ----------
+        corpus
+            Data sets; if the marks of one are not known, it is no longer known what was seen.
+        """
+        marks = [self.seen, *(cells.marks for cells in corpus)]
+        if any(mark is None for mark in marks):
+            self.seen = None
+        else:
+            self.seen = torch.cat([mark.flatten() for mark in marks]).unique()
 
     def save_pretrained(self, path: str | Path, *, metadata: dict[str, str] | None = None) -> Path:
         """Write weights and config to a safetensors file.

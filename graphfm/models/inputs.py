@@ -73,6 +73,8 @@ class CellGraph:
         Of the data set, for logs.
     order, order_tile
         The cells in the order of tiles of that size, where it is known beforehand.
+    marks
+        By which the cells are known again (`graphfm.data.seen`); None where only cells are embedded.
     """
 
     scores: Float[Tensor, "n p"]
@@ -88,6 +90,7 @@ class CellGraph:
     name: str = "data"
     order: Int[Tensor, "n"] | None = None
     order_tile: int = 0
+    marks: Int[Tensor, "n 2"] | None = None
 
     @property
     def num_cells(self) -> int:

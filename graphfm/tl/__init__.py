@@ -9,6 +9,7 @@ from graphfm.tl.graphs import build_graphs
 from graphfm.tl.imputation import impute
 from graphfm.tl.integration import integrate
 from graphfm.tl.knowledge import pretrain_grn
+from graphfm.tl.leakage import Leakage, leakage
 from graphfm.tl.networks import infer_grn
 from graphfm.tl.rare import find_rare, rare_limit
 from graphfm.tl.regulons import grn_to_networkx, regulon_activity
@@ -16,6 +17,7 @@ from graphfm.tl.slices import align_slices
 from graphfm.tl.training import new_model, prepare, pretrain
 
 __all__ = [
+    "Leakage",
     "align_slices",
     "annotate",
     "attention",
@@ -28,6 +30,7 @@ __all__ = [
     "infer_grn",
     "integrate",
     "layer_states",
+    "leakage",
     "new_model",
     "niches",
     "prepare",

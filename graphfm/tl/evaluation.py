@@ -1,5 +1,6 @@
 """How well embeddings keep your labels apart, and mix your batches."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -16,6 +17,9 @@ from graphfm.models.graphfm import GraphFM
 from graphfm.tl.embedding import embed
 from graphfm.tl.graphs import build_graphs
 from graphfm.tl.integration import integrate
+from graphfm.tl.leakage import leakage
+
+logger = logging.getLogger(__name__)
 
 
 def evaluate(
@@ -30,6 +34,7 @@ def evaluate(
     kind: Literal["counts", "normalized", "log1p"] = "counts",
     organism: Literal["auto", "human", "mouse", "other"] = "auto",
     seed: int = 0,
+    allow_seen: bool = False,
 ) -> pd.DataFrame:
     """Score the embedding of your cells beside principal components and between two controls, by your labels.
 
@@ -49,6 +54,8 @@ def evaluate(
         As in `build_graphs` and `embed`.
     seed
         Of folds, k-means and `integrate`.
+    allow_seen
+        Score cells that the model was pre-trained on, too (`leakage`).
 
     Returns
     -------
@@ -61,7 +68,7 @@ def evaluate(
     KeyError
         There is no such column or embedding.
     ValueError
-        Fewer than two labels or batches, or as in `embed`.
+        Fewer than two labels or batches, the model has seen these cells, or as in `embed`.
 
     Examples
     --------
@@ -81,6 +88,15 @@ def evaluate(
         if key not in adata.obsm:
             raise KeyError(f"adata.obsm has no {key!r} (found: {list(adata.obsm)}).")
     adata = adata[adata.obs[label_key].notna().to_numpy()].to_memory(copy=True)
+    model = model if isinstance(model, GraphFM) else GraphFM.from_pretrained(model)
+    found = leakage(adata, model, layer=layer, kind=kind, organism=organism)
+    if found.seen and not allow_seen:
+        raise ValueError(
+            f"the model was pre-trained on these cells ({found} are among those it has seen), so that scores would say "
+            "nothing of new ones. Pass other cells, a model that has not seen them, or allow_seen=True."
+        )
+    if found.unknown:
+        logger.warning("the model's file does not say what it was pre-trained on: it may have seen these cells")
     build_graphs(adata, library_key=library_key, layer=layer, kind=kind)
     embed(adata, model, layer=layer, kind=kind, organism=organism)
     values = {

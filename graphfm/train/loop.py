@@ -214,10 +214,12 @@ def _pretrain(
         progress.close()
     save_state(out, model, optimizer, config.steps, fingerprint, team)
     if shard:
-        states = {name: whole(tensor) for name, tensor in model.state_dict().items()}
+        states, seen = {name: whole(tensor) for name, tensor in model.state_dict().items()}, model.seen
         model = GraphFM(model.config).to(device)
+        model.seen = seen
         model.load_state_dict(states)
     model.eval()
+    model.remember(corpus)
     if team.leads:
         model.save_pretrained(out, metadata={"training": json.dumps(fingerprint)})
     return model

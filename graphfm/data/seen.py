@@ -1,0 +1,86 @@
+"""Which cells a model was pre-trained on: 32 bits of each are kept in its file, no data."""
+
+import re
+from collections.abc import Iterable, Sequence
+from hashlib import blake2b
+
+import numpy as np
+import scipy.sparse as sp
+
+from graphfm.genes import vocabulary
+
+LEAST_GENES = 10
+"""Expressed genes of the panel that a profile needs to be told from others."""
+BARCODE = re.compile("[ACGT]{12,}")
+
+
+def marks(values: sp.csr_matrix, keys: np.ndarray, names: Iterable[str]) -> np.ndarray:
+    """Mark cells, by what they express and by their barcodes.
+
+    The first mark is a hash of which genes of a panel, a random quarter of all, are expressed: normalisation and the
+    order of genes do not change it, a filter of the rarest genes does for few cells; to cut a file to its variable
+    genes does for all. The second is a hash of the barcode.
+
+    Parameters
+    ----------
+    values
+        Expression, of any kind in which zero is zero, ``[n, genes]``.
+    keys
+        Of `gene_keys`, ``[genes]``.
+    names
+        Of the cells; those without a sequence of at least twelve nucleotides have no barcode.
+
+    Returns
+    -------
+    int32 ``[n, 2]``, 0 where there is no mark.
+    """
+    expressed = sp.csr_matrix((np.ones(values.nnz, np.uint64), values.indices, values.indptr), shape=values.shape)
+    expressed.data *= values.data > 0
+    enough = expressed @ (keys > 0).astype(np.uint64) >= LEAST_GENES
+    profiles = np.where(enough, (expressed @ keys) >> np.uint64(32), 0)  # the sum wraps around, as is meant
+    return np.stack([profiles.astype(np.uint32), barcode_marks(names)], axis=1).view(np.int32)
+
+
+def barcode_marks(names: Iterable[str]) -> np.ndarray:
+    """A hash of the longest sequence of nucleotides in each name, 0 without one, uint32 ``[n]``."""
+    found = (max(BARCODE.findall(str(name).upper()), key=len, default="") for name in names)
+    hashes = (blake2b(barcode.encode(), digest_size=4).digest() if barcode else bytes(4) for barcode in found)
+    return np.frombuffer(b"".join(hashes), dtype=np.uint32)
+
+
+def shares(of: np.ndarray, seen: np.ndarray) -> tuple[float, float]:
+    """Share of cells whose profile, and whose barcode, is among the marks of others.
+
+    Parameters
+    ----------
+    of
+        Of `marks`, ``[n, 2]``.
+    seen
+        Marks, ``[m]``.
+    """
+    known = np.isin(of, seen) & (of != 0)
+    return float(known[:, 0].mean()), float(known[:, 1].mean())
+
+
+def gene_keys(gene_rows: np.ndarray, gene_names: Sequence[str]) -> np.ndarray:
+    """A random number for each gene of the panel, 0 for others; by the name where the vocabulary knows no gene at all.
+
+    Parameters
+    ----------
+    gene_rows
+        Vocabulary row of each gene, -1 outside, ``[genes]``.
+    gene_names
+        Names, ``[genes]``.
+
+    Returns
+    -------
+    uint64 ``[genes]``.
+    """
+    if (gene_rows < 0).all():
+        hashes = (blake2b(str(name).encode(), digest_size=16).digest() for name in gene_names)
+        keys, draws = np.frombuffer(b"".join(hashes), dtype=np.uint64).reshape(-1, 2).T
+        return np.where(draws < 2**62, keys, 0)
+    rng = np.random.default_rng(0)
+    keys = rng.integers(1, 2**64, size=len(vocabulary()), dtype=np.uint64)
+    keys = np.where(rng.random(len(keys)) < 0.25, keys, 0)
+    return np.where(gene_rows < 0, 0, keys[gene_rows])

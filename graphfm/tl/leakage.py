@@ -1,0 +1,84 @@
+"""Were these cells among those that a model was pre-trained on?"""
+
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+from anndata import AnnData
+
+from graphfm import io
+from graphfm.models.graphfm import GraphFM
+
+
+class Leakage(NamedTuple):
+    """What of a data set a model has seen; NaN where its file does not say.
+
+    Attributes
+    ----------
+    profiles
+        Share of cells that express the same genes, of some thousand, as a cell that was trained on.
+    barcodes
+        Share of cells with the barcode of such a cell. Some are shared by chance: one in seven after 100,000 cells of
+        a chemistry with 737,000 barcodes.
+    """
+
+    profiles: float
+    barcodes: float
+
+    @property
+    def unknown(self) -> bool:
+        """The model's file does not say."""
+        return bool(np.isnan(self.profiles))
+
+    @property
+    def seen(self) -> bool:
+        """More than chance makes alike: one profile in twenty, or half of the barcodes."""
+        return self.profiles >= 0.05 or self.barcodes >= 0.5
+
+    def __str__(self) -> str:
+        return f"{100 * self.profiles:.1f} % of the profiles and {100 * self.barcodes:.1f} % of the barcodes"
+
+
+def leakage(
+    adata: AnnData,
+    model: GraphFM | str | Path | None = None,
+    *,
+    layer: str | None = None,
+    kind: Literal["counts", "normalized", "log1p"] = "counts",
+    organism: Literal["auto", "human", "mouse", "other"] = "auto",
+) -> Leakage:
+    """Tell whether a model was pre-trained on these cells: then no score on them says how it does on new ones.
+
+    A model's file keeps 32 bits of each cell's profile and barcode. A file of all genes is recognised by both; one cut
+    to its variable genes by barcodes alone; cells without barcodes, cut to few genes, are not.
+
+    Parameters
+    ----------
+    adata
+        Cells x genes, as in `embed`; not changed, and read a few thousand cells at a time.
+    model
+        A model, or the path of one; default: the weights in the package.
+    layer, kind, organism
+        As in `embed`.
+
+    Raises
+    ------
+    KeyError, ValueError, FileNotFoundError
+        As in `embed`.
+
+    Examples
+    --------
+    >>> import graphfm
+    >>> graphfm.tl.leakage(graphfm.datasets.toy(num_cells=300, num_genes=200))
+    Leakage(profiles=0.0, barcodes=0.0)
+    """
+    from graphfm.data.prepare import cell_marks
+    from graphfm.data.seen import shares
+
+    adata = io.as_anndata(adata)
+    if not isinstance(model, GraphFM):
+        model = GraphFM.from_pretrained(model)
+    if model.seen is None:
+        return Leakage(np.nan, np.nan)
+    profiles, barcodes = shares(cell_marks(adata, layer=layer, kind=kind, organism=organism), model.seen.numpy())
+    return Leakage(profiles, barcodes)
