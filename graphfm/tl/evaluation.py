@@ -95,6 +95,12 @@ def evaluate(
             f"the model was pre-trained on these cells ({found} are among those it has seen), so that scores would say "
             "nothing of new ones. Pass other cells, a model that has not seen them, or allow_seen=True."
         )
+    if found.barcodes >= 0.5 and not found.seen:
+        logger.warning(
+            "the model has seen %s: these may be cells it was pre-trained on, cut to fewer genes, "
+            "or a slide of the same kind of array",
+            found,
+        )
     if found.unknown:
         logger.warning("the model's file does not say what it was pre-trained on: it may have seen these cells")
     build_graphs(adata, library_key=library_key, layer=layer, kind=kind)

@@ -18,8 +18,8 @@ class Leakage(NamedTuple):
     profiles
         Share of cells that express the same genes, of some thousand, as a cell that was trained on.
     barcodes
-        Share of cells with the barcode of such a cell. Some are shared by chance: one in seven after 100,000 cells of
-        a chemistry with 737,000 barcodes.
+        Share of cells with the barcode of such a cell: a hint alone. Slides of one kind of array (Visium, Spatial
+        Transcriptomics) have all barcodes in common, and chance gives one in seven after 100,000 droplets.
     """
 
     profiles: float
@@ -32,8 +32,8 @@ class Leakage(NamedTuple):
 
     @property
     def seen(self) -> bool:
-        """More than chance makes alike: one profile in twenty, or half of the barcodes."""
-        return self.profiles >= 0.05 or self.barcodes >= 0.5
+        """One profile in twenty, more than chance makes alike."""
+        return self.profiles >= 0.05
 
     def __str__(self) -> str:
         return f"{100 * self.profiles:.1f} % of the profiles and {100 * self.barcodes:.1f} % of the barcodes"
@@ -49,8 +49,8 @@ def leakage(
 ) -> Leakage:
     """Tell whether a model was pre-trained on these cells: then no score on them says how it does on new ones.
 
-    A model's file keeps 32 bits of each cell's profile and barcode. A file of all genes is recognised by both; one cut
-    to its variable genes by barcodes alone; cells without barcodes, cut to few genes, are not.
+    A model's file keeps 32 bits of each cell's profile and barcode. Cells with all their genes are recognised by both;
+    cut to variable genes they have at most their barcodes in common with what was seen.
 
     Parameters
     ----------

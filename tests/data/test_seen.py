@@ -106,6 +106,11 @@ def test_what_is_not_known_is_said(tmp_path):
     assert GraphFM.from_pretrained(tmp_path / "model.safetensors").seen is None
 
 
+def test_evaluation_warns_of_barcodes(toy, trained, caplog):
+    graphfm.tl.evaluate(toy[:200, ::3].copy(), label_key="cell_type", model=trained)
+    assert "100.0 % of the barcodes" in caplog.text
+
+
 def test_evaluation_refuses_what_was_seen(toy, trained, caplog):
     with pytest.raises(ValueError, match="allow_seen=True"):
         graphfm.tl.evaluate(toy[:200].copy(), label_key="cell_type", model=trained)
