@@ -31,33 +31,24 @@ KEYS = ("dataset", "setting", "method", "seed")
 SAMPLE, LEAST_SHARED, ALIKE = 300, 100, 0.98
 
 
-def labelled() -> dict[str, tuple[str, str]]:
-    """Kind of the matrix and organism of each labelled data set."""
-    found = {case.dataset: (case.kind, case.organism) for case in table0.CASES}
-    cells: list[Cells] = [*FEW.values(), *(c for group in (*PAIRS.values(), *MIXES.values()) for c in group)]
-    return found | {c.dataset: (c.kind, c.organism) for c in cells if c.dataset not in found}
+CELLS: tuple[Cells, ...] = (*FEW.values(), *(c for group in (*PAIRS.values(), *MIXES.values()) for c in group))
+LABELLED: dict[str, table0.Case | Cells] = {part.dataset: part for part in (*CELLS, *table0.CASES)}
+"""What the other tables say of each labelled data set."""
 
 
-def aligned(adata: AnnData, organism: str) -> tuple[sp.csr_matrix, np.ndarray]:
+def aligned(adata: AnnData, kind: str, organism: str) -> tuple[sp.csr_matrix, np.ndarray]:
     """Log-normalised expression of the genes that the vocabulary knows, and their rows; a row counts once."""
-    if organism != "other":
-        genes.align_genes(adata, organism=organism)
-    rows = adata.var["graphfm_gene"].to_numpy() if organism != "other" else np.full(adata.n_vars, -1)
+    genes.align_genes(adata, organism=organism)
+    rows = adata.var["graphfm_gene"].to_numpy()
     known, place = np.unique(rows, return_index=True)
     place = place[known >= 0]
-    return io.expression(adata, kind=kind_of(adata))[:, place], rows[place]
-
-
-def kind_of(adata: AnnData) -> str:
-    """What the matrix holds, as the data set's description says or its values do."""
-    values = sp.csr_matrix(adata.X[:200]).data
-    return "counts" if np.array_equal(values, np.rint(values)) else "log1p" if values.max() < 20 else "normalized"
+    return io.expression(adata, kind=kind)[:, place], rows[place]
 
 
 @cache
 def corpus() -> dict[str, tuple[sp.csr_matrix, np.ndarray]]:
     """The data sets that the weights were trained on."""
-    return {name: aligned(region(datasets.load(name)), "auto") for name in CORPUS}
+    return {name: aligned(region(datasets.load(name)), "counts", "auto") for name in CORPUS}
 
 
 def correlations(x: sp.csr_matrix, y: sp.csr_matrix) -> np.ndarray:
@@ -90,12 +81,12 @@ def run(job: dict) -> list[dict]:
     elif job["setting"] == "corpus":
         adata, kind, organism = region(datasets.load(name)), "counts", "auto"
     else:
-        (kind, organism), adata = labelled()[name], datasets.load(name)
+        adata, kind, organism = datasets.load(name), LABELLED[name].kind, LABELLED[name].organism
     with _spine.measured() as cost:
         found = tl.leakage(adata, kind=kind, organism=organism)
         record = {"profiles": found.profiles, "barcodes": found.barcodes, "refused": found.seen}
         if name != "toy" and organism != "other":
-            x, rows = aligned(adata, organism)
+            x, rows = aligned(adata, kind, organism)
             drawn = np.random.default_rng(0).choice(len(adata), min(SAMPLE, len(adata)), replace=False)
             values, where = nearest(x[drawn], rows)
             if np.isfinite(values).any():
@@ -107,7 +98,7 @@ def run(job: dict) -> list[dict]:
 
 def jobs() -> list[dict]:
     """One for each data set."""
-    sets = {"labelled": sorted(labelled()), "corpus": list(CORPUS)}
+    sets = {"labelled": sorted(LABELLED), "corpus": list(CORPUS)}
     return [
         {"dataset": name, "setting": setting, "method": "graphfm", "seed": 0}
         for setting in sets
