@@ -1,0 +1,194 @@
+"""Table 7: does the graph help? One line a task: with its graph, without one, and with its edges dealt at random.
+
+Command: ``python experiments/table7_graph_helps.py`` (``--smoke``: made-up records; ``--readme``: into the README)
+Cost:    seconds, from the records of Tables 0, 3, 4, 5 and 6
+Expect:  see the README
+
+Every number is the mean over units (data sets, or draws from them) for which all columns of its line have a record,
+seeds averaged first. Without a graph: the same tool where each cell stands alone (Tables 4 and 6) or the plain method
+under it that has no graph: components, expression alone. With dealt edges: as many neighbours for each cell, drawn at
+random. The gain is with less without, its interval from 10,000 draws of the units.
+"""
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import _spine
+import numpy as np
+import pandas as pd
+
+GRAPH, ALONE, DEALT = "with its graph", "without", "edges dealt"
+COLUMNS = (GRAPH, ALONE, DEALT)
+
+
+@dataclass(frozen=True)
+class Line:
+    """A task: which records say how it goes with a graph, without, and with a wrong one.
+
+    Parameters
+    ----------
+    task, graph
+        Names for people.
+    table
+        File of records.
+    score
+        Field of a record.
+    methods
+        Of each column; a column may have a setting of its own, after a slash.
+    setting
+        Of the records.
+    unit
+        Fields that make a unit.
+    where
+        Further fields and the value they must have.
+    """
+
+    task: str
+    graph: str
+    table: str
+    score: str
+    methods: Mapping[str, str]
+    setting: str
+    unit: tuple[str, ...] = ("dataset",)
+    where: Mapping[str, object] = field(default_factory=dict)
+
+
+TRUNK = {GRAPH: "graphfm", ALONE: "graphfm:no_graph", DEALT: "graphfm:shuffled"}
+LINES = (
+    Line(
+        "clusters of cell types, AvgBIO",
+        "kNN",
+        "table0_embedding",
+        "avgbio",
+        {GRAPH: "graphfm", ALONE: "pca"},
+        "cell_types",
+    ),
+    Line(
+        "clusters of tissue domains, AvgBIO",
+        "kNN, tissue",
+        "table0_embedding",
+        "avgbio",
+        {GRAPH: "graphfm", ALONE: "pca"},
+        "domains",
+    ),
+    *(
+        Line(
+            f"cell types from {number} label{'s' if number > 1 else ''} a type, macro-F1",
+            "kNN",
+            "table6_zero_shot",
+            "macro_f1",
+            TRUNK,
+            "few_shot",
+            where={"num_labels": number},
+        )
+        for number in (1, 5, 10, 50)
+    ),
+    Line("cell types from another batch, macro-F1", "kNN", "table6_zero_shot", "macro_f1", TRUNK, "transfer"),
+    Line(
+        "rare populations by draws, F1",
+        "kNN",
+        "table4_rare",
+        "f1",
+        TRUNK | {DEALT: "graphfm:shuffled_graph"},
+        "power",
+        ("dataset", "design", "seed"),
+    ),
+    Line(
+        "rare populations by nature, F1",
+        "kNN",
+        "table4_rare",
+        "f1",
+        TRUNK | {DEALT: "graphfm:shuffled_graph"},
+        "native",
+    ),
+    Line(
+        "tissue domains, ARI",
+        "tissue",
+        "table5_spatial",
+        "ari",
+        {GRAPH: "graphfm", ALONE: "pca", DEALT: "graphfm:shuffled"},
+        "slide",
+        where={"clusterer": "mixture"},
+    ),
+    Line(
+        "known regulation near an edge, AUPRC ratio",
+        "genes",
+        "table3_grn",
+        "auprc_ratio",
+        {GRAPH: "graphfm", ALONE: "graphfm:unsupervised"},
+        "edges:without_reversed",
+        ("dataset", "network"),
+    ),
+    Line(
+        "regulation of a cell type left out, EPR",
+        "genes",
+        "table3_grn",
+        "epr",
+        {GRAPH: "zero_shot/graphfm", ALONE: "unsupervised/graphfm"},
+        "",
+        ("dataset", "network"),
+    ),
+)
+
+
+def scores(line: Line, records: Sequence[dict]) -> pd.DataFrame:
+    """Mean score of each unit (rows) in each column that the line has; only units with all of them."""
+    found = {}
+    for column, method in line.methods.items():
+        setting, name = method.split("/") if "/" in method else (line.setting, method)
+        wanted = {"setting": setting, "method": name, **line.where}
+        mine = pd.DataFrame([r for r in records if line.score in r and all(r.get(k) == v for k, v in wanted.items())])
+        if mine.empty:
+            return pd.DataFrame(columns=list(line.methods))
+        mine = mine.drop_duplicates([*line.unit, "seed"], keep="last")
+        found[column] = mine.groupby(list(line.unit))[line.score].mean()
+    return pd.DataFrame(found).dropna()
+
+
+def made_up(line: Line) -> list[dict]:
+    """Random records of three units."""
+    rng = np.random.default_rng(0)
+    named = [method.split("/") if "/" in method else (line.setting, method) for method in line.methods.values()]
+    return [
+        {**dict.fromkeys(line.unit, unit), "seed": 0, "setting": setting, "method": method, **line.where, line.score: x}
+        for setting, method in named
+        for unit, x in enumerate(rng.random(3))
+    ]
+
+
+def all_scores() -> list[tuple[Line, pd.DataFrame]]:
+    """Every line that has records."""
+    records = {line.table: _spine.read(_spine.RESULTS / f"{line.table}.jsonl") for line in LINES}
+    made = [(line, scores(line, records[line.table])) for line in LINES]
+    return [(line, table) for line, table in made if len(table)]
+
+
+def render(made: Sequence[tuple[Line, pd.DataFrame]]) -> str:
+    """Markdown."""
+    lines = ["| task | graph | " + " | ".join(COLUMNS) + " | gain | units | from |"]
+    lines.append("|---|---|---:|---:|---:|---|---:|---|")
+    for line, table in made:
+        means = [f"{table[column].mean():.3f}" if column in table else "" for column in COLUMNS]
+        gains = (table[GRAPH] - table[ALONE]).to_numpy()
+        low, high = _spine.interval(gains, np.random.default_rng(0))
+        gain = f"{gains.mean():+.3f} ({low:+.3f} to {high:+.3f}), above on {(gains > 0).sum()}"
+        number = line.table.removeprefix("table").split("_")[0]
+        lines.append(f"| {line.task} | {line.graph} | {' | '.join(means)} | {gain} | {len(table)} | Table {number} |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Print the table, or put it into the README."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--readme", action="store_true", help="renew the README's block")
+    parser.add_argument("--smoke", action="store_true", help="made-up records")
+    options = parser.parse_args()
+    text = render([(line, scores(line, made_up(line))) for line in LINES] if options.smoke else all_scores())
+    if options.readme:
+        return _spine.renew_readme("table7", text)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
