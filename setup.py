@@ -82,6 +82,7 @@ setup(
         "scatter": ["torch-scatter>=2.1.2"],
         "prep": ["distributed>=2024.8", "rdata>=0.11"],
         "bench": BENCH,
+        "hub": ["huggingface-hub>=0.25"],
         "dev": DEV,
     },
     entry_points={"console_scripts": ["graphfm=graphfm.__main__:main"]},

@@ -345,6 +345,65 @@ class GraphFM(nn.Module):
 
         return load_model(path)
 
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        metadata: dict[str, str] | None = None,
+        token: str | None = None,
+        private: bool = False,
+    ) -> str:
+        """Upload weights and a model card to the Hugging Face Hub.
+
+        Parameters
+        ----------
+        repo_id
+            ``"owner/name"``; created where it is not there.
+        metadata
+            As in `save_pretrained`; ``training`` of a run's file (`graphfm.models.checkpoint.model_metadata`) tells the
+            card what the model was trained on.
+        token
+            Of the account; default: the one that is logged in.
+        private
+            Visible to its owner alone.
+
+        Returns
+        -------
+        Address of the upload.
+
+        Raises
+        ------
+        ImportError
+            ``huggingface_hub`` is not installed.
+        """
+        from graphfm.models import hub
+
+        return hub.push(self, repo_id, metadata=metadata or {}, token=token, private=private)
+
+    @classmethod
+    def from_hub(cls, repo_id: str, *, revision: str | None = None, token: str | None = None) -> "GraphFM":
+        """Load weights from the Hugging Face Hub; they are kept in its cache.
+
+        Parameters
+        ----------
+        repo_id
+            ``"owner/name"``.
+        revision
+            Branch, tag or commit; a commit always gives the same weights.
+        token
+            For what is private; default: that of the account that is logged in.
+
+        Raises
+        ------
+        ImportError
+            ``huggingface_hub`` is not installed.
+        ValueError
+            As in `from_pretrained`.
+        """
+        from graphfm.models import hub
+
+        return hub.fetch(repo_id, revision=revision, token=token)
+
     def config_dict(self) -> dict:
         """Config as plain values."""
         return asdict(self.config)
