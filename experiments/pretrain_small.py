@@ -17,7 +17,6 @@ from anndata import AnnData
 
 import graphfm
 from graphfm import datasets, tl
-from graphfm.models.checkpoint import model_metadata
 from graphfm.train import TrainConfig
 
 CORPUS = (
@@ -61,7 +60,7 @@ def main() -> None:
     for name, adata in data.items():
         tl.build_graphs(adata, library_key=LIBRARY_KEY.get(name))
     model = tl.pretrain(data, options.out, config=TrainConfig(steps=options.steps))
-    model.half().save_pretrained(WEIGHTS, metadata={"training": model_metadata(options.out)["training"]})
+    model.half().save_pretrained(WEIGHTS)
     print(f"{WEIGHTS}: {WEIGHTS.stat().st_size / 1e6:.1f} MB")
 
 

@@ -65,8 +65,8 @@ def save_model(model: GraphFM, path: str | Path, *, metadata: dict[str, str]) ->
     path = Path(path)
     if path.suffix != ".safetensors":
         path = path / MODEL_FILE
-    described = {
-        **metadata,
+    described = metadata | ({} if model.training_record is None else {"training": model.training_record})
+    described |= {
         "format": "graphfm-model",
         "graphfm_version": graphfm.__version__,
         "commit": commit(),
@@ -101,7 +101,7 @@ def _open(path: str | Path | None) -> tuple[Path, dict[str, torch.Tensor], dict[
 
 def _build(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> GraphFM:
     model = GraphFM(read_config(path, metadata))
-    model.seen = tensors.pop(SEEN, None)
+    model.seen, model.training_record = tensors.pop(SEEN, None), metadata.get("training")
     weights = {
         name.removeprefix("model/"): t.float() for name, t in tensors.items() if not name.startswith("optimizer/")
     }

@@ -111,12 +111,15 @@ class GraphFM(nn.Module):
     ----------
     seen
         Marks of the cells that it was trained on (`graphfm.data.seen`); None where that is not known.
+    training_record
+        Settings and data of its last pre-training, JSON; None without one.
     """
 
     def __init__(self, config: GraphFMConfig) -> None:
         super().__init__()
         self.config = config
         self.seen: Tensor | None = torch.zeros(0, dtype=torch.int32)
+        self.training_record: str | None = None
         self.gene_space = GeneSpace(config.num_genes, config.dim)
         self.cell_stem = CellStem(config.dim)
         self.gene_stem = GeneStem(config.dim)
@@ -309,7 +312,7 @@ class GraphFM(nn.Module):
         path
             File to write, or a folder, where it is called ``model.safetensors``.
         metadata
-            Further strings to store, such as what the model was trained on.
+            Further strings to store.
 
         Returns
         -------
@@ -349,7 +352,6 @@ class GraphFM(nn.Module):
         self,
         repo_id: str,
         *,
-        metadata: dict[str, str] | None = None,
         token: str | None = None,
         private: bool = False,
     ) -> str:
@@ -359,9 +361,6 @@ class GraphFM(nn.Module):
         ----------
         repo_id
             ``"owner/name"``; created where it is not there.
-        metadata
-            As in `save_pretrained`; ``training`` of a run's file (`graphfm.models.checkpoint.model_metadata`) tells the
-            card what the model was trained on.
         token
             Of the account; default: the one that is logged in.
         private
@@ -378,7 +377,7 @@ class GraphFM(nn.Module):
         """
         from graphfm.models import hub
 
-        return hub.push(self, repo_id, metadata=metadata or {}, token=token, private=private)
+        return hub.push(self, repo_id, token=token, private=private)
 
     @classmethod
     def from_hub(cls, repo_id: str, *, revision: str | None = None, token: str | None = None) -> "GraphFM":

@@ -28,13 +28,13 @@ Weights of a graph foundation model for single-cell and spatial omics.
 """
 
 
-def push(model: "GraphFM", repo_id: str, *, metadata: dict[str, str], token: str | None, private: bool) -> str:
+def push(model: "GraphFM", repo_id: str, *, token: str | None, private: bool) -> str:
     """See `GraphFM.push_to_hub`."""
     api = _hub().HfApi(token=token)
     api.create_repo(repo_id, private=private, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
-        save_model(model, folder, metadata=metadata)
-        Path(folder, "README.md").write_text(card(model, repo_id, metadata), encoding="utf-8")
+        save_model(model, folder, metadata={})
+        Path(folder, "README.md").write_text(card(model, repo_id), encoding="utf-8")
         return str(api.upload_folder(repo_id=repo_id, folder_path=folder, commit_message="Weights and card"))
 
 
@@ -43,9 +43,9 @@ def fetch(repo_id: str, *, revision: str | None, token: str | None) -> "GraphFM"
     return load_model(_hub().hf_hub_download(repo_id, MODEL_FILE, revision=revision, token=token))
 
 
-def card(model: "GraphFM", repo_id: str, metadata: dict[str, str]) -> str:
+def card(model: "GraphFM", repo_id: str) -> str:
     """Model card: shape, corpus and what is known of it."""
-    data = json.loads(metadata.get("training", "{}")).get("data", [])
+    data = json.loads(model.training_record or "{}").get("data", [])
     corpus = ", ".join(f"{name} ({cells:,} cells x {genes:,} genes)" for name, cells, genes, *_ in data)
     return CARD.format(
         name=repo_id,

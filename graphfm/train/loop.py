@@ -214,14 +214,15 @@ def _pretrain(
         progress.close()
     save_state(out, model, optimizer, config.steps, fingerprint, team)
     if shard:
-        states, seen = {name: whole(tensor) for name, tensor in model.state_dict().items()}, model.seen
+        states, sharded = {name: whole(tensor) for name, tensor in model.state_dict().items()}, model
         model = GraphFM(model.config).to(device)
-        model.seen = seen
+        model.seen = sharded.seen
         model.load_state_dict(states)
     model.eval()
     model.remember(corpus)
+    model.training_record = json.dumps(fingerprint)
     if team.leads:
-        model.save_pretrained(out, metadata={"training": json.dumps(fingerprint)})
+        model.save_pretrained(out)
     return model
 
 

@@ -39,15 +39,15 @@ def hub(tmp_path, monkeypatch):
 def test_there_and_back(hub):
     model = make_model()
     model.seen = torch.tensor([3, 7], dtype=torch.int32)
-    told = {"training": '{"data": [["pbmc", 2700, 2000, "abc"]]}'}
-    assert model.push_to_hub("lab/large", metadata=told, token="secret", private=True) == "hub:lab/large"
+    model.training_record = '{"data": [["pbmc", 2700, 2000, "abc"]]}'
+    assert model.push_to_hub("lab/large", token="secret", private=True) == "hub:lab/large"
     assert hub.asked == [{"token": "secret", "repo_id": "lab/large", "private": True, "exist_ok": True}]
     card = Path(hub.root, "lab/large/README.md").read_text()
     assert "pbmc (2,700 cells x 2,000 genes)" in card and "dim 16" in card and "(`graphfm.tl.leakage`): 2" in card
     again = GraphFM.from_hub("lab/large", revision="v1")
     assert hub.asked[-1] == {"revision": "v1", "token": None}
     assert all(torch.equal(again.state_dict()[name], value) for name, value in model.state_dict().items())
-    assert again.seen.tolist() == [3, 7]
+    assert again.seen.tolist() == [3, 7] and again.training_record == model.training_record
 
 
 def test_what_to_install_is_said(monkeypatch):
