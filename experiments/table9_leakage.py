@@ -10,6 +10,7 @@ Scores:  ``profiles`` and ``barcodes``, what `graphfm.tl.leakage` reads from the
          correlation of log-normalised expression with the most similar cell of the whole corpus, over the genes that
          both data sets have; the 99th percentile over 300 cells drawn at random, and ``alike``, the share of them with
          more than 0.98. ``nearest_in`` says which data set of the corpus that cell is of, most often.
+         ``twins``: share of a corpus' data set whose profiles are in another one of the corpus, too.
 """
 
 from collections.abc import Sequence
@@ -25,6 +26,7 @@ from anndata import AnnData
 from pretrain_small import CORPUS, region
 
 from graphfm import datasets, genes, io, tl
+from graphfm.data.prepare import cell_marks
 
 PATH = _spine.RESULTS / "table9_leakage.jsonl"
 KEYS = ("dataset", "setting", "method", "seed")
@@ -49,6 +51,12 @@ def aligned(adata: AnnData, kind: str, organism: str) -> tuple[sp.csr_matrix, np
 def corpus() -> dict[str, tuple[sp.csr_matrix, np.ndarray]]:
     """The data sets that the weights were trained on."""
     return {name: aligned(region(datasets.load(name)), "counts", "auto") for name in CORPUS}
+
+
+@cache
+def corpus_marks() -> dict[str, np.ndarray]:
+    """Marks of the profiles of each of them."""
+    return {name: cell_marks(region(datasets.load(name)))[:, 0] for name in CORPUS}
 
 
 def correlations(x: sp.csr_matrix, y: sp.csr_matrix) -> np.ndarray:
@@ -85,6 +93,9 @@ def run(job: dict) -> list[dict]:
     with _spine.measured() as cost:
         found = tl.leakage(adata, kind=kind, organism=organism)
         record = {"profiles": found.profiles, "barcodes": found.barcodes, "refused": found.seen}
+        if job["setting"] == "corpus":
+            others = np.concatenate([marks for other, marks in corpus_marks().items() if other != name])
+            record["twins"] = float(np.isin(corpus_marks()[name], others[others != 0]).mean())
         if name != "toy" and organism != "other":
             x, rows = aligned(adata, kind, organism)
             drawn = np.random.default_rng(0).choice(len(adata), min(SAMPLE, len(adata)), replace=False)

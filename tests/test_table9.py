@@ -43,4 +43,5 @@ def test_readme_is_of_the_records_and_says_what_it_should():
     block = text.split("<!-- table9 -->\n")[1].split("<!-- /table9 -->")[0]
     assert block == table9.render(kept), "run: python experiments/table9_leakage.py --readme"
     assert {(r["dataset"], r["setting"]) for r in kept} == {(j["dataset"], j["setting"]) for j in table9.jobs()}
+    assert all(record.get("twins", 0) == 0 for record in kept)
     assert all(record["refused"] == (record["setting"] == "corpus") for record in kept)
