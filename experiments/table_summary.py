@@ -1,0 +1,199 @@
+"""All tables in one: graphfm beside the best simple method and the best peer of each task.
+
+Command: ``python experiments/table_summary.py`` (``--smoke``: made-up records; ``--readme``: into the README)
+Cost:    seconds, from the records of the other tables
+Expect:  see the README
+
+Best is the method that comes closest to graphfm, or is furthest above it, in the mean of differences over the units
+(data sets, networks, slides) that both have, seeds averaged first; both means are of these units. The interval is of
+10,000 draws of the units; graphfm is above or below where it leaves zero out, else level.
+"""
+
+import argparse
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import _spine
+import numpy as np
+import pandas as pd
+from table7_graph_helps import Line, made_up, scores
+
+GROUPS = ("simple", "peers")
+
+
+@dataclass(frozen=True)
+class Contest:
+    """A task, the score of it that is shown, and who is in it."""
+
+    task: str
+    table: str
+    setting: str
+    score: str
+    simple: tuple[str, ...]
+    peers: tuple[str, ...] = ()
+    unit: tuple[str, ...] = ("dataset",)
+    where: Mapping[str, object] = field(default_factory=dict)
+
+    def line(self, rival: str) -> Line:
+        """The two sides of one comparison."""
+        sides = {"graphfm": "graphfm", rival: rival}
+        return Line(self.task, "", self.table, self.score, sides, self.setting, self.unit, self.where)
+
+
+REGULATION = ("dataset", "network")
+CONTESTS = (
+    Contest("clusters of cell types, AvgBIO", "table0_embedding", "cell_types", "avgbio", ("pca", "pca:neighbor_mean")),
+    *(
+        Contest(
+            f"cell types from {number} labels a type, macro-F1",
+            "table6_zero_shot",
+            "few_shot",
+            "macro_f1",
+            ("l1", "pca", "knn"),
+            ("celltypist",),
+            where={"num_labels": number},
+        )
+        for number in (5, 10)
+    ),
+    Contest(
+        "cell types from another batch, macro-F1",
+        "table6_zero_shot",
+        "transfer",
+        "macro_f1",
+        ("l1", "pca", "knn"),
+        ("celltypist",),
+    ),
+    Contest("batches together, overall", "table6_zero_shot", "batches", "overall", ("pca",), ("harmony", "scvi")),
+    Contest(
+        "rare populations, F1 of those drawn",
+        "table4_rare",
+        "power",
+        "f1",
+        ("isolation_forest", "local_outlier_factor", "leiden_0.5", "leiden_1", "leiden_2", "leiden_4"),
+        ("fire", "giniclust3", "sccad"),
+        ("dataset", "design"),
+    ),
+    Contest(
+        "tissue domains, one clusterer for all, ARI",
+        "table5_spatial",
+        "slide",
+        "ari",
+        ("pca", "neighbor_mean"),
+        ("banksy", "graphst", "stagate", "novae"),
+        where={"clusterer": "field"},
+    ),
+    Contest(
+        "genes not measured, Spearman",
+        "table5_spatial",
+        "impute",
+        "spearman",
+        ("gene_mean", "knn_15", "knn_50", "neighbor_mean"),
+    ),
+    Contest(
+        "regulation from expression, AUPRC ratio",
+        "table3_grn",
+        "unsupervised",
+        "auprc_ratio",
+        ("pearson", "spearman", "clr", "ridge_partial"),
+        ("genie3", "grnboost2", "regdiffusion"),
+        REGULATION,
+    ),
+    Contest(
+        "regulation, edges held out, AUPRC ratio",
+        "table3_grn",
+        "edges:without_reversed",
+        "auprc_ratio",
+        ("tf_degree", "target_degree", "degree_product", "logistic_regression"),
+        ("genelink",),
+        REGULATION,
+    ),
+    Contest(
+        "regulation, cell type held out, EPR",
+        "table3_grn",
+        "zero_shot",
+        "epr",
+        ("degree_product", "paths_of_three"),
+        unit=REGULATION,
+    ),
+    *(
+        Contest(
+            f"{name}, 64 layers, {title}",
+            "table1_depth",
+            "supervised",
+            score,
+            ("gcn", "appnp", "batchnorm_residual"),
+            (
+                "gcnii",
+                "transformer",
+                "prenorm",
+                "pairnorm",
+                "graphnorm",
+                "contranorm",
+                "jknet",
+                "g2",
+                "gat",
+                "deepnorm",
+            ),
+            ("seed",),
+            {"num_layers": 64, "dataset": dataset},
+        )
+        for name, dataset, score, title in (
+            ("citations", "planetoid_cora", "accuracy", "accuracy"),
+            ("mines", "heterophilous_minesweeper", "auroc", "AUROC"),
+            ("blood", "paul15_myeloid", "macro_f1", "macro-F1"),
+        )
+    ),
+)
+
+
+def closest(contest: Contest, rivals: Sequence[str], records: Sequence[dict]) -> tuple[str, pd.DataFrame] | None:
+    """The rival that graphfm is least above, and the scores of both; at least three units, or half of graphfm's."""
+    own = scores(contest.line("graphfm"), records)
+    found = [(rival, scores(contest.line(rival), records)) for rival in rivals]
+    found = [(rival, table) for rival, table in found if len(table) >= max(1, len(own) / 2)]
+    return min(found, key=lambda pair: (pair[1]["graphfm"] - pair[1][pair[0]]).mean(), default=None)
+
+
+def rows(contests: Sequence[Contest], records: Mapping[str, Sequence[dict]]) -> Iterator[str]:
+    """Markdown, a row a contest."""
+    for contest in contests:
+        cells = []
+        for group in GROUPS:
+            best = closest(contest, getattr(contest, group), records[contest.table])
+            if best is None:
+                cells += ["", ""]
+                continue
+            rival, table = best
+            gains = (table["graphfm"] - table[rival]).to_numpy()
+            low, high = _spine.interval(gains, np.random.default_rng(0))
+            verdict = "**above**" if low > 0 else "below" if high < 0 else "level"
+            cells.append(f"{table['graphfm'].mean():.3f} / {table[rival].mean():.3f} `{rival}`")
+            cells.append(f"{verdict}, {(gains > 0).sum()} of {len(gains)}")
+        yield f"| {contest.task} | " + " | ".join(cells) + " |"
+
+
+def render(records: Mapping[str, Sequence[dict]]) -> str:
+    """Markdown."""
+    head = "| task | graphfm / best simple method | above on | graphfm / best peer | above on |"
+    return "\n".join([head, "|---|---|---|---|---|", *rows(CONTESTS, records)]) + "\n"
+
+
+def main() -> None:
+    """Print the table, or put it into the README."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--readme", action="store_true", help="renew the README's block")
+    parser.add_argument("--smoke", action="store_true", help="made-up records")
+    options = parser.parse_args()
+    records: dict[str, list[dict]] = {contest.table: [] for contest in CONTESTS}
+    for table in records:
+        records[table] = _spine.read(_spine.RESULTS / f"{table}.jsonl")
+    if options.smoke:
+        records = {contest.table: made_up(contest.line(contest.simple[0])) for contest in CONTESTS}
+    text = render(records)
+    if options.readme:
+        return _spine.renew_readme("summary", text)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
