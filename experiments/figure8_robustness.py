@@ -34,8 +34,8 @@ def panel(ax: Axes, table: pd.DataFrame, setting: str) -> None:
     """AvgBIO over the data sets that have every level, from what is as it is to the poorest."""
     part = table[table["setting"] == setting]
     levels = [level for level in table8.LEVELS[setting] if level in set(part["level"])]
-    complete = part.groupby("dataset")["level"].nunique()
-    part = part[part["dataset"].isin(complete.index[complete == len(levels)])]
+    sizes = part.groupby("dataset").size()
+    part = part[part["dataset"].isin(sizes.index[sizes == len(levels) * part["method"].nunique()])]
     names = [table8.named(setting, level).split(": ")[1] for level in levels]
     first = sum(level < 15 for level in levels) if setting == "neighbors" else 0
     names.insert(first, AS_IT_IS[setting])

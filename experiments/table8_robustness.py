@@ -138,7 +138,7 @@ def frame(records: Sequence[dict]) -> pd.DataFrame:
 
 
 def render(records: Sequence[dict]) -> str:
-    """Markdown: mean AvgBIO, and the share of the clean one that is left, of the data sets that have both."""
+    """Markdown: mean AvgBIO, and the share of the clean one that is left, of the data sets that all methods have."""
     table = frame(records)
     if table.empty:
         return ""
@@ -147,6 +147,8 @@ def render(records: Sequence[dict]) -> str:
     for setting, levels in LEVELS.items():
         for level in levels:
             part = table[(table["setting"] == setting) & (table["level"] == level)]
+            sets = part.groupby("dataset")["method"].nunique()
+            part = part[part["dataset"].isin(sets.index[sets == part["method"].nunique()])]
             cells = []
             for method in METHODS:
                 mine = part[part["method"] == method]

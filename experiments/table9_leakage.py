@@ -6,11 +6,12 @@ Expect:  nothing of any labelled data set; everything of the corpus
 
 Setting: ``labelled``: the data sets of Tables 0, 5 and 6. ``corpus``: those that the weights were trained on, which
          must be found again, or the check is worth nothing.
-Scores:  ``profiles`` and ``barcodes``, what `graphfm.tl.leakage` reads from the weights' file. ``nearest``: Pearson's
+Scores:  ``profiles``, ``barcodes`` and ``comparable``, what `graphfm.tl.leakage` reads from the weights' file. Data
+         sets whose genes the vocabulary does not know are compared by the names of their genes. ``nearest``: Pearson's
          correlation of log-normalised expression with the most similar cell of the whole corpus, over the genes that
          both data sets have; the 99th percentile over 300 cells drawn at random, and ``alike``, the share of them with
-         more than 0.98. ``nearest_in`` says which data set of the corpus that cell is of, most often.
-         ``twins``: share of a corpus' data set whose profiles are in another one of the corpus, too.
+         more than 0.98. ``nearest_in`` says which data set of the corpus that cell is of, most often. ``twins``: share
+         of a corpus' data set whose profiles are in another one of the corpus, too.
 """
 
 from collections.abc import Sequence
@@ -92,7 +93,7 @@ def run(job: dict) -> list[dict]:
         adata, kind, organism = datasets.load(name), LABELLED[name].kind, LABELLED[name].organism
     with _spine.measured() as cost:
         found = tl.leakage(adata, kind=kind, organism=organism)
-        record = {"profiles": found.profiles, "barcodes": found.barcodes, "refused": found.seen}
+        record = {**found._asdict(), "refused": found.seen}
         if job["setting"] == "corpus":
             others = np.concatenate([marks for other, marks in corpus_marks().items() if other != name])
             record["twins"] = float(np.isin(corpus_marks()[name], others[others != 0]).mean())
@@ -103,7 +104,11 @@ def run(job: dict) -> list[dict]:
             if np.isfinite(values).any():
                 record |= {"nearest": float(np.nanquantile(values, 0.99)), "alike": float(np.mean(values > ALIKE))}
                 record |= {"nearest_in": list(corpus())[np.bincount(where).argmax()]}
-    scores = {key: float(f"{value:.6g}") if isinstance(value, float) else value for key, value in record.items()}
+    scores = {
+        key: float(f"{value:.6g}") if isinstance(value, float) else value
+        for key, value in record.items()
+        if value == value  # what is not known is not written
+    }
     return [{**job, **scores, "num_cells": adata.n_obs, **cost, **_spine.provenance()}]
 
 
@@ -127,16 +132,18 @@ def render(records: Sequence[dict]) -> str:
     if not records:
         return ""
     table = pd.DataFrame(records).drop_duplicates(list(KEYS), keep="last")
-    lines = ["| data set | | profiles seen | barcodes seen | nearest cell of the corpus | alike | of |"]
-    lines.append("|---|---|---:|---:|---:|---:|---|")
+    lines = [
+        "| data set | | can be told | profiles seen | barcodes seen | twins | nearest cell of the corpus | alike | of |"
+    ]
+    lines.append("|---|---|---:|---:|---:|---:|---:|---:|---|")
     for row in table.sort_values(["setting", "dataset"], ascending=[False, True]).to_dict("records"):
-        near = (
-            ("", "", "")
-            if pd.isna(row.get("nearest"))
-            else (f"{row['nearest']:.2f}", f"{row['alike']:.1%}", row["nearest_in"])
-        )
-        shares = [f"{row['profiles']:.1%}", f"{row['barcodes']:.1%}", *near]
-        lines.append(f"| {row['dataset']} | {row['setting']} | " + " | ".join(shares) + " |")
+        told = row["comparable"] >= 0.5
+        shares = [f"{row['comparable']:.0%}", f"{row['profiles']:.1%}" if told else "", f"{row['barcodes']:.1%}"]
+        shares.append("" if pd.isna(row.get("twins")) else f"{row['twins']:.1%}")
+        near = ["", "", ""]
+        if not pd.isna(row.get("nearest")):
+            near = [f"{row['nearest']:.2f}", f"{row['alike']:.1%}", row["nearest_in"]]
+        lines.append(f"| {row['dataset']} | {row['setting']} | {' | '.join([*shares, *near])} |")
     return "\n".join(lines) + "\n"
 
 

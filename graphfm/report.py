@@ -125,14 +125,12 @@ def describe(path: str | Path | None = None) -> str:
 
     import graphfm
     from graphfm.genes import vocabulary
-    from graphfm.models.checkpoint import commit, model_metadata
+    from graphfm.models.checkpoint import commit, model_metadata, trained_on
     from graphfm.nn import attention_backend
 
     metadata = model_metadata(path)
     config = json.loads(metadata.get("config", "{}"))
-    training = json.loads(metadata.get("training", "{}"))
     backend = attention_backend("cpu", torch.float32, config.get("dim", 64) // config.get("heads", 8))
-    names = ", ".join(f"{name} ({n} cells)" for name, n, *_ in training.get("data", [])) or "not said"
     packages = ("torch", "torch-geometric", "anndata", "scanpy", "squidpy", "numpy")
     lines = {
         "graphfm": f"{graphfm.__version__} (commit {commit()})",
@@ -143,7 +141,7 @@ def describe(path: str | Path | None = None) -> str:
         "vocabulary": f"{vocabulary().version}, {len(vocabulary())} genes",
         "weights": str(path or "shipped with the package"),
         "config": ", ".join(f"{k}={v}" for k, v in config.items()),
-        "trained on": names,
+        "trained on": trained_on(metadata.get("training")),
         "made at commit": metadata.get("commit", "not said"),
     }
     return "\n".join(f"{key + ':':<16}{value}" for key, value in lines.items())

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.sparse as sp
 
 import graphfm
 from graphfm.tasks import cell_types
@@ -57,3 +58,21 @@ def test_bad_input(cells):
         graphfm.tl.evaluate(cells, label_key="leiden")
     with pytest.raises(KeyError, match="X_scVI"):
         graphfm.tl.evaluate(cells, label_key="cell_type", keys=("X_scVI",))
+    cells.obs["one"], cells.obs["none"] = "a", np.nan
+    with pytest.raises(ValueError, match="label_key='none' must tell at least two"):
+        graphfm.tl.evaluate(cells, label_key="none")
+    with pytest.raises(ValueError, match="names one batch"):
+        graphfm.tl.evaluate(cells, label_key="cell_type", batch_key="one")
+
+
+def test_a_graph_of_another_embedding_will_do(cells):
+    import scanpy as sc
+
+    mine = cells.copy()
+    mine.obsm["X_own"] = np.random.default_rng(0).normal(size=(300, 4)).astype(np.float32)
+    mine.obsm["X_sparse"] = sp.csr_matrix(mine.obsm["X_own"])
+    sc.pp.neighbors(mine, use_rep="X_own")
+    scores = graphfm.tl.evaluate(mine, label_key="cell_type", keys="X_own")
+    assert {"X_own", "principal components"} <= set(scores.index) and "X_pca" not in mine.obsm
+    sparse = graphfm.tl.evaluate(mine, label_key="cell_type", keys=["X_sparse"])
+    assert sparse.loc["X_sparse"].to_dict() == scores.loc["X_own"].to_dict()

@@ -191,7 +191,7 @@ def neighborhood_to_csr(neighborhood: Neighborhood, values: torch.Tensor) -> sp.
 
 
 def cell_marks(adata: AnnData, *, layer: str | None = None, kind: str = "counts", organism: str = "auto") -> np.ndarray:
-    """Marks of all cells (`graphfm.data.seen`), as `cell_graph` makes them; int32 ``[n_obs, 2]``.
+    """Marks of all cells (`graphfm.data.seen`), as `cell_graph` makes them; int64 ``[n_obs, 2]``.
 
     Parameters
     ----------

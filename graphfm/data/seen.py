@@ -1,4 +1,4 @@
-"""Which cells a model was pre-trained on: 32 bits of each are kept in its file, no data."""
+"""Which cells a model was pre-trained on: its file keeps two hashes of each, of its profile and of its barcode."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -32,24 +32,24 @@ def marks(values: sp.csr_matrix, keys: np.ndarray, names: Iterable[str]) -> np.n
 
     Returns
     -------
-    int32 ``[n, 2]``, 0 where there is no mark.
+    int64 ``[n, 2]``, 0 where there is no mark.
     """
     expressed = sp.csr_matrix((np.ones(values.nnz, np.uint64), values.indices, values.indptr), shape=values.shape)
     expressed.data *= values.data > 0
     enough = expressed @ (keys > 0).astype(np.uint64) >= LEAST_GENES
-    profiles = np.where(enough, (expressed @ keys) >> np.uint64(32), 0)  # the sum wraps around, as is meant
-    return np.stack([profiles.astype(np.uint32), barcode_marks(names)], axis=1).view(np.int32)
+    profiles = np.where(enough, expressed @ keys, np.uint64(0))  # the sum wraps around, as is meant
+    return np.stack([profiles, barcode_marks(names)], axis=1).view(np.int64)
 
 
 def barcode_marks(names: Iterable[str]) -> np.ndarray:
-    """A hash of the longest sequence of nucleotides in each name, 0 without one, uint32 ``[n]``."""
+    """A hash of the longest sequence of nucleotides in each name, 0 without one, uint64 ``[n]``."""
     found = (max(BARCODE.findall(str(name).upper()), key=len, default="") for name in names)
-    hashes = (blake2b(barcode.encode(), digest_size=4).digest() if barcode else bytes(4) for barcode in found)
-    return np.frombuffer(b"".join(hashes), dtype=np.uint32)
+    hashes = (blake2b(barcode.encode(), digest_size=8).digest() if barcode else bytes(8) for barcode in found)
+    return np.frombuffer(b"".join(hashes), dtype=np.uint64)
 
 
-def shares(of: np.ndarray, seen: np.ndarray) -> tuple[float, float]:
-    """Share of cells whose profile, and whose barcode, is among the marks of others.
+def shares(of: np.ndarray, seen: np.ndarray) -> tuple[float, float, float]:
+    """What of some cells is among the marks of others.
 
     Parameters
     ----------
@@ -57,9 +57,15 @@ def shares(of: np.ndarray, seen: np.ndarray) -> tuple[float, float]:
         Of `marks`, ``[n, 2]``.
     seen
         Marks, ``[m]``.
+
+    Returns
+    -------
+    Share of known profiles among cells that have a mark of theirs, NaN without one; share of known barcodes among all
+    cells; share of cells with a mark of their profile.
     """
-    known = np.isin(of, seen) & (of != 0)
-    return float(known[:, 0].mean()), float(known[:, 1].mean())
+    known, marked = np.isin(of, seen) & (of != 0), of[:, 0] != 0
+    profiles = known[marked, 0].mean() if marked.any() else np.nan
+    return float(profiles), float(known[:, 1].mean()), float(marked.mean())
 
 
 def gene_keys(gene_rows: np.ndarray, gene_names: Sequence[str]) -> np.ndarray:

@@ -127,5 +127,17 @@ def commit() -> str:
     if not (root / ".git").exists():
         return "release"
     command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    try:
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError:  # a checkout where git is not installed
+        return "unknown"
     return result.stdout.strip() or "unknown"
+
+
+def trained_on(record: str | None) -> str:
+    """Data sets of a model's `training_record` and of those before it, with their sizes; "not said" without one."""
+    found, training = [], json.loads(record or "{}")
+    while training:
+        found += [f"{name} ({cells:,} cells)" for name, cells, *_ in training.get("data", [])]
+        training = training.get("before")
+    return ", ".join(dict.fromkeys(found)) or "not said"

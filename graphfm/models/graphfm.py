@@ -112,13 +112,13 @@ class GraphFM(nn.Module):
     seen
         Marks of the cells that it was trained on (`graphfm.data.seen`); None where that is not known.
     training_record
-        Settings and data of its last pre-training, JSON; None without one.
+        Settings and data of its last pre-training, and under ``before`` of those before it, JSON; None without one.
     """
 
     def __init__(self, config: GraphFMConfig) -> None:
         super().__init__()
         self.config = config
-        self.seen: Tensor | None = torch.zeros(0, dtype=torch.int32)
+        self.seen: Tensor | None = torch.zeros(0, dtype=torch.int64)
         self.training_record: str | None = None
         self.gene_space = GeneSpace(config.num_genes, config.dim)
         self.cell_stem = CellStem(config.dim)
@@ -302,7 +302,8 @@ class GraphFM(nn.Module):
         if any(mark is None for mark in marks):
             self.seen = None
         else:
-            self.seen = torch.cat([mark.flatten() for mark in marks]).unique()
+            found = torch.cat([mark.flatten() for mark in marks]).unique()
+            self.seen = found[found != 0]
 
     def save_pretrained(self, path: str | Path, *, metadata: dict[str, str] | None = None) -> Path:
         """Write weights and config to a safetensors file.
@@ -356,6 +357,9 @@ class GraphFM(nn.Module):
         private: bool = False,
     ) -> str:
         """Upload weights and a model card to the Hugging Face Hub.
+
+        Hashes of the cells' profiles and barcodes go with them; barcodes can be found again from their hash by trying
+        all. Set ``model.seen = None`` before if they are not to be told.
 
         Parameters
         ----------

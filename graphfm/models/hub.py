@@ -1,12 +1,11 @@
 """Weights too large for the package: to and from the Hugging Face Hub, with ``pip install 'graphfm[hub]'``."""
 
-import json
 import tempfile
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from graphfm.models.checkpoint import MODEL_FILE, load_model, save_model
+from graphfm.models.checkpoint import MODEL_FILE, load_model, save_model, trained_on
 
 if TYPE_CHECKING:
     from graphfm.models.graphfm import GraphFM
@@ -24,7 +23,9 @@ Weights of a graph foundation model for single-cell and spatial omics.
 - **Shape**: {config}
 - **Parameters**: {number:,}
 - **Pre-trained on**: {corpus}
-- **Marks of cells it has seen** (`graphfm.tl.leakage`): {seen}
+- **Cells it has seen**: {seen} hashes of their profiles and barcodes are in the file; `graphfm.tl.leakage` tells
+  whether yours are among them
+- **Gene vocabulary**: only weights of the vocabulary of the installed graphfm load
 """
 
 
@@ -45,14 +46,12 @@ def fetch(repo_id: str, *, revision: str | None, token: str | None) -> "GraphFM"
 
 def card(model: "GraphFM", repo_id: str) -> str:
     """Model card: shape, corpus and what is known of it."""
-    data = json.loads(model.training_record or "{}").get("data", [])
-    corpus = ", ".join(f"{name} ({cells:,} cells x {genes:,} genes)" for name, cells, genes, *_ in data)
     return CARD.format(
         name=repo_id,
         config=", ".join(f"{key} {value}" for key, value in model.config_dict().items()),
         number=sum(parameter.numel() for parameter in model.parameters()),
-        corpus=corpus or "not said",
-        seen="none" if model.seen is None else f"{len(model.seen):,}",
+        corpus=trained_on(model.training_record),
+        seen="no" if model.seen is None else f"{len(model.seen):,}",
     )
 
 

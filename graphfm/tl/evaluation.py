@@ -14,10 +14,11 @@ from anndata import AnnData
 from graphfm import _keys, io
 from graphfm.metrics.labels import knn_accuracy
 from graphfm.models.graphfm import GraphFM
+from graphfm.pp.knn import write_components
 from graphfm.tl.embedding import embed
 from graphfm.tl.graphs import build_graphs
-from graphfm.tl.integration import integrate
-from graphfm.tl.leakage import leakage
+from graphfm.tl.integration import batch_names, integrate
+from graphfm.tl.leakage import Leakage, leakage
 
 logger = logging.getLogger(__name__)
 
@@ -80,35 +81,28 @@ def evaluate(
     """
     from graphfm.tasks import cell_types, integration
 
-    adata = io.as_anndata(adata)
-    for name in (label_key, *([batch_key] if batch_key else [])):
-        if name not in adata.obs:
-            raise KeyError(f"adata.obs has no {name!r} (found: {list(adata.obs)}).")
+    adata, keys = io.as_anndata(adata), (keys,) if isinstance(keys, str) else keys
+    if label_key not in adata.obs:
+        raise KeyError(f"adata.obs has no {label_key!r} (found: {list(adata.obs)}).")
+    labelled = adata.obs[label_key].notna().to_numpy()
+    if (number := adata.obs[label_key].nunique()) < 2:
+        raise ValueError(f"label_key={label_key!r} must tell at least two kinds of cells apart, got {number}.")
+    if batch_key:
+        batch_names(adata[labelled], batch_key)
     for key in keys:
         if key not in adata.obsm:
             raise KeyError(f"adata.obsm has no {key!r} (found: {list(adata.obsm)}).")
-    adata = adata[adata.obs[label_key].notna().to_numpy()].to_memory(copy=True)
+    adata = adata[labelled].to_memory(copy=True)
     model = model if isinstance(model, GraphFM) else GraphFM.from_pretrained(model)
-    found = leakage(adata, model, layer=layer, kind=kind, organism=organism)
-    if found.seen and not allow_seen:
-        raise ValueError(
-            f"the model was pre-trained on these cells ({found} are among those it has seen), so that scores would say "
-            "nothing of new ones. Pass other cells, a model that has not seen them, or allow_seen=True."
-        )
-    if found.barcodes >= 0.5 and not found.seen:
-        logger.warning(
-            "the model has seen %s: these may be cells it was pre-trained on, cut to fewer genes, "
-            "or a slide of the same kind of array",
-            found,
-        )
-    if found.unknown:
-        logger.warning("the model's file does not say what it was pre-trained on: it may have seen these cells")
+    _check_leakage(leakage(adata, model, layer=layer, kind=kind, organism=organism), allow_seen=allow_seen)
     build_graphs(adata, library_key=library_key, layer=layer, kind=kind)
+    if _keys.X_PCA not in adata.obsm:  # the kNN graph is of something else
+        write_components(adata, layer=layer, kind=kind)
     embed(adata, model, layer=layer, kind=kind, organism=organism)
     values = {
         "principal components": adata.obsm[_keys.X_PCA],
         "mean over neighbours": neighbor_mean(adata),
-        **{key: np.asarray(adata.obsm[key]) for key in keys},
+        **{key: as_dense(adata.obsm[key]) for key in keys},
         "graphfm": adata.obsm[_keys.X_GRAPHFM],
     }
     truth = pd.DataFrame({"type": adata.obs[label_key].astype(str)})
@@ -128,6 +122,32 @@ def evaluate(
         else:
             rows[name] = cell_types.evaluate(x, types, seed)
     return pd.DataFrame(rows).T
+
+
+def as_dense(values) -> np.ndarray:
+    """An embedding as an array, whether it is one, sparse or a DataFrame."""
+    return values.toarray() if sp.issparse(values) else np.asarray(values)
+
+
+def _check_leakage(found: Leakage, *, allow_seen: bool) -> None:
+    if found.seen and not allow_seen:
+        raise ValueError(
+            f"the model was pre-trained on these cells ({found} are among those it has seen), so that scores would say "
+            "nothing of new ones. Pass other cells, a model that has not seen them, or allow_seen=True."
+        )
+    if found.profiles > 0:
+        logger.warning("the model was pre-trained on some of these cells: it has seen %s", found)
+    elif found.barcodes >= 0.5:
+        logger.warning(
+            "the model has seen %s: these may be cells it was pre-trained on, cut to fewer genes, "
+            "or a slide of the same kind of array",
+            found,
+        )
+    elif found.unknown:
+        logger.warning(
+            "it cannot be told whether the model was pre-trained on these cells: its file does not say, "
+            "or they have too few genes"
+        )
 
 
 def neighbor_mean(adata: AnnData, relations: tuple[str, ...] | None = None) -> np.ndarray:

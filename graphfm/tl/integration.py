@@ -103,7 +103,7 @@ def integrate(
     check_key_added(key_added)
     check_tile_size(tile_size)
     check_device(device)
-    names = _batches(adata, batch_key)
+    names = batch_names(adata, batch_key)
     if not isinstance(model, GraphFM):
         model = GraphFM.from_pretrained(model)
     adata = writable(adata, copy=copy)
@@ -165,7 +165,8 @@ def carried(
     return np.hsplit(last_states(model, moved, tile_size=tile_size, device=device), 2)[0]
 
 
-def _batches(adata: AnnData, batch_key: str) -> pd.Series:
+def batch_names(adata: AnnData, batch_key: str) -> pd.Series:
+    """The batch of each cell; an error where there is no such column, or it misses cells or names one batch only."""
     if batch_key not in adata.obs:
         raise KeyError(
             f"adata.obs has no {batch_key!r}. Pass the column that names batches (found: {list(adata.obs.columns)})."

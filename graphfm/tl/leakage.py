@@ -11,7 +11,7 @@ from graphfm.models.graphfm import GraphFM
 
 
 class Leakage(NamedTuple):
-    """What of a data set a model has seen; NaN where its file does not say.
+    """What of a data set a model has seen; NaN where that cannot be told.
 
     Attributes
     ----------
@@ -20,19 +20,23 @@ class Leakage(NamedTuple):
     barcodes
         Share of cells with the barcode of such a cell: a hint alone. Slides of one kind of array (Visium, Spatial
         Transcriptomics) have all barcodes in common, and chance gives one in seven after 100,000 droplets.
+    comparable
+        Share of cells with genes enough to be told by their profile; `profiles` is of these. Panels of less than some
+        fifty genes have none.
     """
 
     profiles: float
     barcodes: float
+    comparable: float
 
     @property
     def unknown(self) -> bool:
-        """The model's file does not say."""
-        return bool(np.isnan(self.profiles))
+        """The model's file does not say, or most cells cannot be told by their profile."""
+        return not self.comparable >= 0.5
 
     @property
     def seen(self) -> bool:
-        """One profile in twenty, more than chance makes alike."""
+        """One profile in twenty."""
         return self.profiles >= 0.05
 
     def __str__(self) -> str:
@@ -49,8 +53,8 @@ def leakage(
 ) -> Leakage:
     """Tell whether a model was pre-trained on these cells: then no score on them says how it does on new ones.
 
-    A model's file keeps 32 bits of each cell's profile and barcode. Cells with all their genes are recognised by both;
-    cut to variable genes they have at most their barcodes in common with what was seen.
+    A model's file keeps a hash of which genes each cell expressed, and one of its barcode. Cells with all their genes
+    are recognised by both; cut to variable genes they have at most their barcodes in common with what was seen.
 
     Parameters
     ----------
@@ -70,7 +74,7 @@ def leakage(
     --------
     >>> import graphfm
     >>> graphfm.tl.leakage(graphfm.datasets.toy(num_cells=300, num_genes=200))
-    Leakage(profiles=0.0, barcodes=0.0)
+    Leakage(profiles=0.0, barcodes=0.0, comparable=1.0)
     """
     from graphfm.data.prepare import cell_marks
     from graphfm.data.seen import shares
@@ -79,6 +83,5 @@ def leakage(
     if not isinstance(model, GraphFM):
         model = GraphFM.from_pretrained(model)
     if model.seen is None:
-        return Leakage(np.nan, np.nan)
-    profiles, barcodes = shares(cell_marks(adata, layer=layer, kind=kind, organism=organism), model.seen.numpy())
-    return Leakage(profiles, barcodes)
+        return Leakage(np.nan, np.nan, np.nan)
+    return Leakage(*shares(cell_marks(adata, layer=layer, kind=kind, organism=organism), model.seen.numpy()))

@@ -169,6 +169,8 @@ def _pretrain(
         "train": asdict(config),
         "data": [[cells.name, *cells.counts.shape, cells.digest] for cells in corpus],
     }
+    if model.training_record:
+        fingerprint["before"] = json.loads(model.training_record)
     model = model.to(device).train()
     for module in model.modules():
         if isinstance(module, NodeNorm):  # statistics of the last tenth of the run, over all data sets
@@ -179,6 +181,7 @@ def _pretrain(
         _parameter_groups(model, config.weight_decay), lr=config.lr, betas=(0.9, 0.98), foreach=False if shard else None
     )
     start = load_state(out, model, optimizer, fingerprint)
+    model.remember(corpus)  # before the first step: an interrupted run has seen them, too
     if team.leads:
         truncate(out, start)
     step = start
@@ -212,14 +215,13 @@ def _pretrain(
         raise
     finally:
         progress.close()
+        model.eval()
     save_state(out, model, optimizer, config.steps, fingerprint, team)
     if shard:
         states, sharded = {name: whole(tensor) for name, tensor in model.state_dict().items()}, model
-        model = GraphFM(model.config).to(device)
+        model = GraphFM(model.config).to(device).eval()
         model.seen = sharded.seen
         model.load_state_dict(states)
-    model.eval()
-    model.remember(corpus)
     model.training_record = json.dumps(fingerprint)
     if team.leads:
         model.save_pretrained(out)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from graphfm.models.checkpoint import commit, load_tensors, save_tensors
+from graphfm.models.checkpoint import SEEN, commit, load_tensors, save_tensors
 from graphfm.models.graphfm import GraphFM
 from graphfm.train.distributed import Team, shared_like, whole
 
@@ -50,6 +50,8 @@ def save_state(
         tensors[name] = gathered.cpu() if team.leads else tensor
     if not team.leads:
         return
+    if model.seen is not None:
+        tensors[SEEN] = model.seen
     metadata = {
         "format": "graphfm-training",
         "step": str(step),
@@ -86,6 +88,7 @@ def load_state(out: Path, model: GraphFM, optimizer: torch.optim.Optimizer, fing
     model.load_state_dict(
         {name: shared_like(tensors[f"model/{name}"], own) for name, own in model.state_dict().items()}
     )
+    model.seen = tensors.get(SEEN)
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     moments: dict[int, dict[str, torch.Tensor]] = {}
     for key, tensor in tensors.items():

@@ -43,7 +43,7 @@ def test_there_and_back(hub):
     assert model.push_to_hub("lab/large", token="secret", private=True) == "hub:lab/large"
     assert hub.asked == [{"token": "secret", "repo_id": "lab/large", "private": True, "exist_ok": True}]
     card = Path(hub.root, "lab/large/README.md").read_text()
-    assert "pbmc (2,700 cells x 2,000 genes)" in card and "dim 16" in card and "(`graphfm.tl.leakage`): 2" in card
+    assert "pbmc (2,700 cells)" in card and "dim 16" in card and "2 hashes" in card
     again = GraphFM.from_hub("lab/large", revision="v1")
     assert hub.asked[-1] == {"revision": "v1", "token": None}
     assert all(torch.equal(again.state_dict()[name], value) for name, value in model.state_dict().items())
