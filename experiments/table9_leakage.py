@@ -137,8 +137,8 @@ def render(records: Sequence[dict]) -> str:
     ]
     lines.append("|---|---|---:|---:|---:|---:|---:|---:|---|")
     for row in table.sort_values(["setting", "dataset"], ascending=[False, True]).to_dict("records"):
-        told = row["comparable"] >= 0.5
-        shares = [f"{row['comparable']:.0%}", f"{row['profiles']:.1%}" if told else "", f"{row['barcodes']:.1%}"]
+        profiles = "" if pd.isna(row["profiles"]) else f"{row['profiles']:.1%}"
+        shares = [f"{row['comparable']:.0%}", profiles, f"{row['barcodes']:.1%}"]
         shares.append("" if pd.isna(row.get("twins")) else f"{row['twins']:.1%}")
         near = ["", "", ""]
         if not pd.isna(row.get("nearest")):
