@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
+Data = TypeVar("Data")
 RESULTS = Path(__file__).parent / "results"
 README = Path(__file__).parent.parent / "README.md"
 PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "anndata", "scanpy", "squidpy")
@@ -188,9 +189,37 @@ def renew_readme(name: str, text: str, readme: Path = README) -> None:
     os.replace(partial, readme)
 
 
-def save_figure(figure: "Figure", out: Path, dpi: int) -> None:
-    """Write a picture; the same records give the same file, so no date or version goes into it."""
+def drive_figure(
+    doc: str,
+    path: Path,
+    dpi: int,
+    *,
+    draw: Callable[[Data], "Figure"],
+    kept: Callable[[], Data],
+    made_up: Callable[[], Data],
+) -> None:
+    """Command line of a figure: draw what is kept; with ``--smoke`` what is made up, into a temporary folder.
+
+    Parameters
+    ----------
+    doc
+        Of the program; its first line is shown.
+    path, dpi
+        Where to, and how many points an inch.
+    draw
+        Makes the figure.
+    kept, made_up
+        Give what it draws.
+    """
+    import matplotlib
+
+    parser = argparse.ArgumentParser(description=doc.splitlines()[0])
+    parser.add_argument("--smoke", action="store_true", help="made-up records, nothing is kept")
+    smoke = parser.parse_args().smoke
+    matplotlib.use("Agg")
+    out = Path(tempfile.mkdtemp()) / path.name if smoke else path
     partial = out.with_suffix(".tmp.png")
-    figure.savefig(partial, dpi=dpi, metadata={"Software": None})
+    # the same records give the same file, so no date or version goes into it
+    draw(made_up() if smoke else kept()).savefig(partial, dpi=dpi, metadata={"Software": None})
     partial.replace(out)
     print(f"{out}: {out.stat().st_size / 1e3:.0f} kB")

@@ -5,12 +5,10 @@ Cost:    seconds, from the records of Table 0
 Expect:  ``experiments/results/figure0_embedding.png``
 """
 
-import argparse
 import tempfile
 from pathlib import Path
 
 import _spine
-import matplotlib
 import pandas as pd
 import table0_embedding as table0
 from matplotlib.figure import Figure
@@ -80,20 +78,19 @@ def draw(summary: pd.DataFrame) -> Figure:
     return figure
 
 
+def made_up() -> pd.DataFrame:
+    """Scores of the toy."""
+    path = Path(tempfile.mkdtemp()) / "toy.jsonl"
+    for case in table0.SMOKE:
+        table0.run(case, table0.jobs(case, table0.SEEDS[:1]), path)
+    return table0.summarize(_spine.read(path))
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--smoke", action="store_true")
-    parser.add_argument("--results", type=Path, default=table0.PATH, help="records of Table 0")
-    parser.add_argument("--out", type=Path, default=PATH)
-    options = parser.parse_args()
-    matplotlib.use("Agg")
-    with tempfile.TemporaryDirectory() as scratch:
-        results, out = options.results, options.out
-        if options.smoke:
-            results, out = Path(scratch) / "toy.jsonl", Path(scratch) / "figure0.png"
-            for case in table0.SMOKE:
-                table0.run(case, table0.jobs(case, table0.SEEDS[:1]), results)
-        _spine.save_figure(draw(table0.summarize(_spine.read(results))), out, DPI)
+    """Draw."""
+    _spine.drive_figure(
+        __doc__, PATH, DPI, draw=draw, kept=lambda: table0.summarize(_spine.read(table0.PATH)), made_up=made_up
+    )
 
 
 if __name__ == "__main__":

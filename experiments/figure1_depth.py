@@ -5,13 +5,9 @@ Cost:    seconds, from the records of Table 1
 Expect:  ``experiments/results/figure1_depth.png``
 """
 
-import argparse
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 
 import _spine
-import matplotlib
 import numpy as np
 import pandas as pd
 import table1_depth as table1
@@ -100,24 +96,23 @@ def draw(records: Sequence[dict], profiles: Sequence[dict]) -> Figure:
     return figure
 
 
+def made_up() -> tuple[list[dict], list[dict]]:
+    """Records, and profiles, of one block."""
+    job = {"dataset": "toy", "setting": "supervised", "method": "gcn", "seed": 0}
+    records = [{**job, "num_layers": depth, "macro_f1": 0.5, "accuracy": 0.5} for depth in (2, 4)]
+    return records, [{**job, "layer": i, "effective_rank": 5.0, "gradient_norm": 0.1 if i else None} for i in (0, 1)]
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--smoke", action="store_true")
-    parser.add_argument("--results", type=Path, default=table1.PATH, help="records of Table 1")
-    parser.add_argument("--profiles", type=Path, default=table1.PROFILES, help="records of its layers")
-    parser.add_argument("--out", type=Path, default=PATH)
-    options = parser.parse_args()
-    matplotlib.use("Agg")
-    with tempfile.TemporaryDirectory() as scratch:
-        out, records, profiles = options.out, _spine.read(options.results), _spine.read(options.profiles)
-        if options.smoke:
-            out, job = (
-                Path(scratch) / "figure1.png",
-                {"dataset": "toy", "setting": "supervised", "method": "gcn", "seed": 0},
-            )
-            records = [{**job, "num_layers": depth, "macro_f1": 0.5, "accuracy": 0.5} for depth in (2, 4)]
-            profiles = [{**job, "layer": i, "effective_rank": 5.0, "gradient_norm": 0.1 if i else None} for i in (0, 1)]
-        _spine.save_figure(draw(records, profiles), out, DPI)
+    """Draw."""
+    _spine.drive_figure(
+        __doc__,
+        PATH,
+        DPI,
+        draw=lambda data: draw(*data),
+        kept=lambda: (_spine.read(table1.PATH), _spine.read(table1.PROFILES)),
+        made_up=made_up,
+    )
 
 
 if __name__ == "__main__":

@@ -5,13 +5,9 @@ Cost:    seconds, from the records of Table 2
 Expect:  ``experiments/results/figure2_scaling.png``
 """
 
-import argparse
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 
 import _spine
-import matplotlib
 import numpy as np
 import pandas as pd
 import table2_scaling as table2
@@ -74,23 +70,18 @@ def draw(records: Sequence[dict]) -> Figure:
     return figure
 
 
+def made_up() -> list[dict]:
+    """Records of two sizes."""
+    return [
+        {"setting": stage, "num_cells": n, "seconds": n / 1e4, "peak_mb": 700 + n / 1e2, "predicted_mb": 800}
+        for stage in table2.STAGES
+        for n in (1_000, 10_000)
+    ]
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--smoke", action="store_true")
-    parser.add_argument("--results", type=Path, default=table2.PATH, help="records of Table 2")
-    parser.add_argument("--out", type=Path, default=PATH)
-    options = parser.parse_args()
-    matplotlib.use("Agg")
-    with tempfile.TemporaryDirectory() as scratch:
-        out, records = options.out, _spine.read(options.results)
-        if options.smoke:
-            out = Path(scratch) / "figure2.png"
-            records = [
-                {"setting": stage, "num_cells": n, "seconds": n / 1e4, "peak_mb": 700 + n / 1e2, "predicted_mb": 800}
-                for stage in table2.STAGES
-                for n in (1_000, 10_000)
-            ]
-        _spine.save_figure(draw(records), out, DPI)
+    """Draw."""
+    _spine.drive_figure(__doc__, PATH, DPI, draw=draw, kept=lambda: _spine.read(table2.PATH), made_up=made_up)
 
 
 if __name__ == "__main__":

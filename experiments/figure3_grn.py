@@ -5,13 +5,9 @@ Cost:    seconds, from the records of Table 3
 Expect:  ``experiments/results/figure3_grn.png``
 """
 
-import argparse
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 
 import _spine
-import matplotlib
 import pandas as pd
 import table3_grn as table3
 from matplotlib.axes import Axes
@@ -123,13 +119,8 @@ def made_up() -> list[dict]:
 
 
 def main() -> None:
-    """Draw what the records hold."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--smoke", action="store_true", help="made-up records, into a temporary folder")
-    smoke = parser.parse_args().smoke
-    matplotlib.use("Agg")
-    out = Path(tempfile.mkdtemp()) / PATH.name if smoke else PATH
-    _spine.save_figure(draw(made_up() if smoke else _spine.read(table3.PATH)), out, DPI)
+    """Draw."""
+    _spine.drive_figure(__doc__, PATH, DPI, draw=draw, kept=lambda: _spine.read(table3.PATH), made_up=made_up)
 
 
 if __name__ == "__main__":

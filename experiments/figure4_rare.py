@@ -5,13 +5,8 @@ Cost:    seconds, from the records of Table 4
 Expect:  ``experiments/results/figure4_rare.png``
 """
 
-import argparse
-import tempfile
-from pathlib import Path
-
 import _rare_designs as designs
 import _spine
-import matplotlib
 import numpy as np
 import pandas as pd
 import table4_rare as table4
@@ -89,7 +84,6 @@ def false_calls(ax: Axes, records: list[dict], summary: pd.DataFrame) -> None:
 
 def figure(records: list[dict]) -> Figure:
     """A panel a design, and what is called where nothing is rare."""
-    matplotlib.use("Agg")
     summary = table4.power(records)
     names = [n for n in TITLES if n in summary.index.get_level_values("dataset")]
     picture = Figure(figsize=(INCHES, 7.0), layout="constrained")
@@ -107,19 +101,19 @@ def figure(records: list[dict]) -> Figure:
     return picture
 
 
+def made_up() -> list[dict]:
+    """Random records of two seeds."""
+    rng = np.random.default_rng(0)
+    jobs = [j for j in table4.jobs() if j["setting"] in ("power", "dealt") and j["seed"] < 2]
+    score = {"num_rare": 9, "num_cells": 99, "seconds": 1.0, "peak_mb": 1.0, "num_populations": 1.0}
+    for job in jobs:
+        job |= score | ({"f1": rng.random()} if job["design"] else {"false_discovery": float(rng.random() < 0.5)})
+    return jobs
+
+
 def main() -> None:
     """Draw."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--smoke", action="store_true", help="made-up records, nothing is kept")
-    options = parser.parse_args()
-    if options.smoke:
-        rng = np.random.default_rng(0)
-        jobs = [j for j in table4.jobs() if j["setting"] in ("power", "dealt") and j["seed"] < 2]
-        score = {"num_rare": 9, "num_cells": 99, "seconds": 1.0, "peak_mb": 1.0, "num_populations": 1.0}
-        for job in jobs:
-            job |= score | ({"f1": rng.random()} if job["design"] else {"false_discovery": float(rng.random() < 0.5)})
-        return _spine.save_figure(figure(jobs), Path(tempfile.mkdtemp()) / PATH.name, DPI)
-    _spine.save_figure(figure(_spine.read(table4.PATH)), PATH, DPI)
+    _spine.drive_figure(__doc__, PATH, DPI, draw=figure, kept=lambda: _spine.read(table4.PATH), made_up=made_up)
 
 
 if __name__ == "__main__":

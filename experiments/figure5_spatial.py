@@ -5,14 +5,10 @@ Cost:    a minute; the maps are computed anew and need the slides, the scores co
 Expect:  ``experiments/results/figure5_spatial.png``
 """
 
-import argparse
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 
 import _spatial_slides as slides
 import _spine
-import matplotlib
 import numpy as np
 import pandas as pd
 import table5_spatial as table5
@@ -95,18 +91,22 @@ def figure(records: Sequence[dict], shown: dict[str, str]) -> Figure:
     return drawing
 
 
+def made_up() -> tuple[list[dict], dict[str, str]]:
+    """Records of the toy, and what to show of it."""
+    base = {"dataset": "toy", "setting": "slide", "clusterer": "own", "seed": 0}
+    return [base | {"method": method, "ari": 0.5} for method in ("pca", "graphfm")], {"toy": "simulated"}
+
+
 def main() -> None:
     """Draw."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--smoke", action="store_true", help="the toy and made-up records")
-    options = parser.parse_args()
-    matplotlib.use("Agg")
-    out, records, shown = PATH, _spine.read(table5.PATH), MAPS
-    if options.smoke:
-        out, shown = Path(tempfile.mkdtemp()) / PATH.name, {"toy": "simulated"}
-        base = {"dataset": "toy", "setting": "slide", "clusterer": "own", "seed": 0}
-        records = [base | {"method": method, "ari": 0.5} for method in ("pca", "graphfm")]
-    _spine.save_figure(figure(records, shown), out, DPI)
+    _spine.drive_figure(
+        __doc__,
+        PATH,
+        DPI,
+        draw=lambda data: figure(*data),
+        kept=lambda: (_spine.read(table5.PATH), MAPS),
+        made_up=made_up,
+    )
 
 
 if __name__ == "__main__":

@@ -5,12 +5,7 @@ Cost:    seconds, from the records of Table 6
 Expect:  ``experiments/results/figure6_zero_shot.png``
 """
 
-import argparse
-import tempfile
-from pathlib import Path
-
 import _spine
-import matplotlib
 import numpy as np
 import pandas as pd
 import table6_zero_shot as table6
@@ -106,7 +101,6 @@ def mixtures(ax: Axes, batches: pd.DataFrame) -> None:
 
 def figure(records: list[dict]) -> Figure:
     """Four panels."""
-    matplotlib.use("Agg")
     picture = Figure(figsize=(INCHES, 9.6), layout="constrained")
     panels = picture.subplots(2, 2, width_ratios=(1, 1.1))
     curves(panels[0, 0], table6.frame(records, "few_shot"))
@@ -120,18 +114,15 @@ def figure(records: list[dict]) -> Figure:
     return picture
 
 
+def made_up() -> list[dict]:
+    """Random records of two seeds."""
+    rng = np.random.default_rng(0)
+    return [job | dict(zip(SCORES, rng.random(len(SCORES)), strict=True)) for job in table6.jobs() if job["seed"] < 2]
+
+
 def main() -> None:
     """Draw."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--smoke", action="store_true", help="made-up records, nothing is kept")
-    options = parser.parse_args()
-    if options.smoke:
-        rng = np.random.default_rng(0)
-        jobs = [
-            job | dict(zip(SCORES, rng.random(len(SCORES)), strict=True)) for job in table6.jobs() if job["seed"] < 2
-        ]
-        return _spine.save_figure(figure(jobs), Path(tempfile.mkdtemp()) / PATH.name, DPI)
-    _spine.save_figure(figure(_spine.read(table6.PATH)), PATH, DPI)
+    _spine.drive_figure(__doc__, PATH, DPI, draw=figure, kept=lambda: _spine.read(table6.PATH), made_up=made_up)
 
 
 if __name__ == "__main__":

@@ -5,13 +5,9 @@ Cost:    seconds, from the records of Tables 0, 3, 4, 5 and 6
 Expect:  ``experiments/results/figure7_graph_helps.png``
 """
 
-import argparse
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 
 import _spine
-import matplotlib
 import pandas as pd
 import table7_graph_helps as table7
 from matplotlib.figure import Figure
@@ -28,7 +24,6 @@ STYLES = {
 
 def figure(made: Sequence[tuple[Line, pd.DataFrame]]) -> Figure:
     """A line a task, from the score without its graph to that with it, which is 1."""
-    matplotlib.use("Agg")
     picture = Figure(figsize=(INCHES, 0.42 * len(made) + 1.3), layout="constrained")
     ax = picture.subplots()
     for place, (_, table) in enumerate(made):
@@ -62,15 +57,14 @@ def figure(made: Sequence[tuple[Line, pd.DataFrame]]) -> Figure:
     return picture
 
 
+def made_up() -> list[tuple[Line, pd.DataFrame]]:
+    """Random scores of each line."""
+    return [(line, table7.scores(line, table7.made_up(line))) for line in LINES]
+
+
 def main() -> None:
     """Draw."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--smoke", action="store_true", help="made-up records, nothing is kept")
-    options = parser.parse_args()
-    if options.smoke:
-        made = [(line, table7.scores(line, table7.made_up(line))) for line in LINES]
-        return _spine.save_figure(figure(made), Path(tempfile.mkdtemp()) / PATH.name, DPI)
-    _spine.save_figure(figure(table7.all_scores()), PATH, DPI)
+    _spine.drive_figure(__doc__, PATH, DPI, draw=figure, kept=table7.all_scores, made_up=made_up)
 
 
 if __name__ == "__main__":

@@ -5,13 +5,9 @@ Cost:    seconds, from the records of Table 8
 Expect:  ``experiments/results/figure8_robustness.png``
 """
 
-import argparse
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 
 import _spine
-import matplotlib
 import numpy as np
 import pandas as pd
 import table8_robustness as table8
@@ -53,7 +49,6 @@ def panel(ax: Axes, table: pd.DataFrame, setting: str) -> None:
 
 def figure(records: Sequence[dict]) -> Figure:
     """A panel for each of `AXES`."""
-    matplotlib.use("Agg")
     picture = Figure(figsize=(INCHES, 3.9), layout="constrained")
     panels = picture.subplots(1, len(AXES), sharey=True)
     table = table8.frame(records)
@@ -64,16 +59,15 @@ def figure(records: Sequence[dict]) -> Figure:
     return picture
 
 
+def made_up() -> list[dict]:
+    """Random records of a seed."""
+    rng = np.random.default_rng(0)
+    return [job | {"avgbio": rng.random()} for job in table8.jobs() if job["seed"] == 0]
+
+
 def main() -> None:
     """Draw."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--smoke", action="store_true", help="made-up records, nothing is kept")
-    options = parser.parse_args()
-    if options.smoke:
-        rng = np.random.default_rng(0)
-        made = [job | {"avgbio": rng.random()} for job in table8.jobs() if job["seed"] == 0]
-        return _spine.save_figure(figure(made), Path(tempfile.mkdtemp()) / PATH.name, DPI)
-    _spine.save_figure(figure(_spine.read(table8.PATH)), PATH, DPI)
+    _spine.drive_figure(__doc__, PATH, DPI, draw=figure, kept=lambda: _spine.read(table8.PATH), made_up=made_up)
 
 
 if __name__ == "__main__":
