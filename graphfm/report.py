@@ -142,7 +142,7 @@ def describe(path: str | Path | None = None) -> str:
         "weights": str(path or "shipped with the package"),
         "config": ", ".join(f"{k}={v}" for k, v in config.items()),
         "trained on": trained_on(metadata.get("training")),
-        "made at commit": metadata.get("commit", "not said"),
+        "made at commit": metadata.get("trained_by", metadata.get("commit", "not said")),
     }
     return "\n".join(f"{key + ':':<16}{value}" for key, value in lines.items())
 
