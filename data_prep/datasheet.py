@@ -10,6 +10,7 @@ from pathlib import Path
 
 import graphfm
 from graphfm import datasets
+from graphfm.io.files import replacing
 from graphfm.models.checkpoint import model_metadata
 
 PATH = Path(graphfm.__file__).parent / "weights" / "DATASHEET.md"
@@ -82,9 +83,8 @@ def sheet() -> str:
 
 def main() -> None:
     """Write it."""
-    partial = PATH.with_name(f".{PATH.name}.tmp")
-    partial.write_text(sheet(), encoding="utf-8")
-    partial.replace(PATH)
+    with replacing(PATH) as partial:
+        partial.write_text(sheet(), encoding="utf-8")
     print(PATH)
 
 

@@ -180,6 +180,32 @@ def drive(
     print(render(read(path)))
 
 
+def drive_gathered(
+    doc: str, block: str, *, render: Callable[[Data], str], kept: Callable[[], Data], made_up: Callable[[], Data]
+) -> None:
+    """Command line of a table that is gathered from the records of others: print it, or renew the README's `block`.
+
+    Parameters
+    ----------
+    doc
+        Of the program; its first line is shown.
+    block
+        Name of the README's block.
+    render
+        Makes Markdown.
+    kept, made_up
+        Give what it is made from; the latter with ``--smoke``.
+    """
+    parser = argparse.ArgumentParser(description=doc.splitlines()[0])
+    parser.add_argument("--readme", action="store_true", help="renew the README's block")
+    parser.add_argument("--smoke", action="store_true", help="made-up records")
+    options = parser.parse_args()
+    text = render(made_up() if options.smoke else kept())
+    if options.readme:
+        return renew_readme(block, text)
+    print(text)
+
+
 def renew_readme(name: str, text: str, readme: Path = README) -> None:
     """Put `text` between ``<!-- name -->`` and ``<!-- /name -->``."""
     before, rest = readme.read_text(encoding="utf-8").split(f"<!-- {name} -->\n", 1)

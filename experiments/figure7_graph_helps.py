@@ -11,7 +11,7 @@ import _spine
 import pandas as pd
 import table7_graph_helps as table7
 from matplotlib.figure import Figure
-from table7_graph_helps import ALONE, DEALT, GRAPH, LINES, Line
+from table7_graph_helps import ALONE, DEALT, GRAPH, Line
 
 PATH = _spine.RESULTS / "figure7_graph_helps.png"
 INCHES, DPI = 12.0, 150
@@ -57,14 +57,9 @@ def figure(made: Sequence[tuple[Line, pd.DataFrame]]) -> Figure:
     return picture
 
 
-def made_up() -> list[tuple[Line, pd.DataFrame]]:
-    """Random scores of each line."""
-    return [(line, table7.scores(line, table7.made_up(line))) for line in LINES]
-
-
 def main() -> None:
     """Draw."""
-    _spine.drive_figure(__doc__, PATH, DPI, draw=figure, kept=table7.all_scores, made_up=made_up)
+    _spine.drive_figure(__doc__, PATH, DPI, draw=figure, kept=table7.all_scores, made_up=table7.made_up_scores)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ With dealt edges: as many neighbours for each cell, drawn at random. The gain is
 10,000 draws of the units.
 """
 
-import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -42,7 +41,9 @@ class Line:
     unit
         Fields that make a unit.
     where
-        Further fields and the value they must have, in all columns or in one: ``{column: {field: value}}``.
+        Further fields and the value they must have.
+    also
+        The same of a column.
     """
 
     task: str
@@ -53,10 +54,12 @@ class Line:
     setting: str
     unit: tuple[str, ...] = ("dataset",)
     where: Mapping[str, object] = field(default_factory=dict)
+    also: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
 
-    def fields(self, column: str) -> Mapping[str, object]:
-        """What `where` says of a column."""
-        return self.where.get(column, {}) if any(name in self.where for name in self.methods) else self.where
+    def wanted(self, column: str) -> dict[str, object]:
+        """Fields of a column's records."""
+        method = {"setting": self.setting, "method": self.methods[column]}
+        return {**method, **self.where, **self.also.get(column, {})}
 
 
 TRUNK = {GRAPH: "graphfm", ALONE: "graphfm:no_graph", DEALT: "graphfm:shuffled"}
@@ -114,7 +117,7 @@ LINES = (
         "ari",
         {GRAPH: "graphfm", ALONE: "pca", DEALT: "graphfm:shuffled"},
         "slide",
-        where={GRAPH: {"clusterer": "own"}, ALONE: {"clusterer": "mixture"}, DEALT: {"clusterer": "own"}},
+        also={GRAPH: {"clusterer": "own"}, ALONE: {"clusterer": "mixture"}, DEALT: {"clusterer": "own"}},
     ),
     Line(
         "regulation, edges held out, AUPRC ratio",
@@ -131,8 +134,8 @@ LINES = (
 def scores(line: Line, records: Sequence[dict]) -> pd.DataFrame:
     """Mean score of each unit (rows) in each column that the line has; only units with all of them."""
     found = {}
-    for column, method in line.methods.items():
-        wanted = {"setting": line.setting, "method": method, **line.fields(column)}
+    for column in line.methods:
+        wanted = line.wanted(column)
         mine = pd.DataFrame([r for r in records if line.score in r and all(r.get(k) == v for k, v in wanted.items())])
         if mine.empty:
             return pd.DataFrame(columns=list(line.methods))
@@ -144,12 +147,16 @@ def scores(line: Line, records: Sequence[dict]) -> pd.DataFrame:
 def made_up(line: Line) -> list[dict]:
     """Random records of three units."""
     rng = np.random.default_rng(0)
-    common = {"seed": 0, "setting": line.setting}
     return [
-        {**dict.fromkeys(line.unit, unit), **common, "method": method, **line.fields(column), line.score: x}
-        for column, method in line.methods.items()
+        {"seed": 0, **dict.fromkeys(line.unit, unit), **line.wanted(column), line.score: x}
+        for column in line.methods
         for unit, x in enumerate(rng.random(3))
     ]
+
+
+def made_up_scores() -> list[tuple[Line, pd.DataFrame]]:
+    """Every line, from random records."""
+    return [(line, scores(line, made_up(line))) for line in LINES]
 
 
 def all_scores() -> list[tuple[Line, pd.DataFrame]]:
@@ -175,14 +182,7 @@ def render(made: Sequence[tuple[Line, pd.DataFrame]]) -> str:
 
 def main() -> None:
     """Print the table, or put it into the README."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--readme", action="store_true", help="renew the README's block")
-    parser.add_argument("--smoke", action="store_true", help="made-up records")
-    options = parser.parse_args()
-    text = render([(line, scores(line, made_up(line))) for line in LINES] if options.smoke else all_scores())
-    if options.readme:
-        return _spine.renew_readme("table7", text)
-    print(text)
+    _spine.drive_gathered(__doc__, "table7", render=render, kept=all_scores, made_up=made_up_scores)
 
 
 if __name__ == "__main__":

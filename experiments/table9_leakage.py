@@ -49,15 +49,21 @@ def aligned(adata: AnnData, kind: str, organism: str) -> tuple[sp.csr_matrix, np
 
 
 @cache
+def trained_on(name: str) -> AnnData:
+    """A data set of the corpus, as it was trained on."""
+    return region(datasets.load(name))
+
+
+@cache
 def corpus() -> dict[str, tuple[sp.csr_matrix, np.ndarray]]:
-    """The data sets that the weights were trained on."""
-    return {name: aligned(region(datasets.load(name)), "counts", "auto") for name in CORPUS}
+    """Expression and genes of the data sets that the weights were trained on."""
+    return {name: aligned(trained_on(name), "counts", "auto") for name in CORPUS}
 
 
 @cache
 def corpus_marks() -> dict[str, np.ndarray]:
     """Marks of the profiles of each of them."""
-    return {name: cell_marks(region(datasets.load(name)))[:, 0] for name in CORPUS}
+    return {name: cell_marks(trained_on(name))[:, 0] for name in CORPUS}
 
 
 def correlations(x: sp.csr_matrix, y: sp.csr_matrix) -> np.ndarray:
@@ -85,31 +91,27 @@ def nearest(x: sp.csr_matrix, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]
 def run(job: dict) -> list[dict]:
     """A data set's record."""
     name = job["dataset"]
-    if name == "toy":
+    if job["setting"] == "corpus":
+        adata, kind, organism = trained_on(name), "counts", "auto"
+    elif name == "toy":
         adata, kind, organism = datasets.toy(num_cells=400, num_genes=200), "counts", "auto"
-    elif job["setting"] == "corpus":
-        adata, kind, organism = region(datasets.load(name)), "counts", "auto"
     else:
         adata, kind, organism = datasets.load(name), LABELLED[name].kind, LABELLED[name].organism
     with _spine.measured() as cost:
         found = tl.leakage(adata, kind=kind, organism=organism)
-        record = {**found._asdict(), "refused": found.seen}
+        scores, facts = found._asdict(), {"refused": found.seen}
         if job["setting"] == "corpus":
             others = np.concatenate([marks for other, marks in corpus_marks().items() if other != name])
-            record["twins"] = float(np.isin(corpus_marks()[name], others[others != 0]).mean())
+            scores["twins"] = float(np.isin(corpus_marks()[name], others[others != 0]).mean())
         if name != "toy" and organism != "other":
             x, rows = aligned(adata, kind, organism)
             drawn = np.random.default_rng(0).choice(len(adata), min(SAMPLE, len(adata)), replace=False)
             values, where = nearest(x[drawn], rows)
             if np.isfinite(values).any():
-                record |= {"nearest": float(np.nanquantile(values, 0.99)), "alike": float(np.mean(values > ALIKE))}
-                record |= {"nearest_in": list(corpus())[np.bincount(where).argmax()]}
-    scores = {
-        key: float(f"{value:.6g}") if isinstance(value, float) else value
-        for key, value in record.items()
-        if value == value  # what is not known is not written
-    }
-    return [{**job, **scores, "num_cells": adata.n_obs, **cost, **_spine.provenance()}]
+                scores |= {"nearest": float(np.nanquantile(values, 0.99)), "alike": float(np.mean(values > ALIKE))}
+                facts["nearest_in"] = list(corpus())[np.bincount(where).argmax()]
+    known = _spine.rounded({key: value for key, value in scores.items() if not np.isnan(value)})
+    return [{**job, **known, **facts, "num_cells": adata.n_obs, **cost, **_spine.provenance()}]
 
 
 def jobs() -> list[dict]:

@@ -2,7 +2,6 @@
 
 import logging
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -86,13 +85,13 @@ def cell_graph(
     kept = np.flatnonzero(np.abs(loadings).sum(axis=1) > 0) if not all_genes else np.arange(adata.n_vars)
     counts, expression = (GrowingMatrix(cache and cache / part) for part in MATRICES)
     rows = adata.var[_keys.GENE_ROW].to_numpy(dtype=np.int64)
-    keys, names = seen.gene_keys(rows, adata.var_names), iter(adata.obs_names)
-    totals, scores, marks = [], [], []
+    keys = seen.gene_keys(rows, adata.var_names) if with_expression else None
+    totals, scores, profiles = [], [], []
     for values, logged in io.row_chunks(adata, layer=layer, kind=kind):
         totals.append(np.asarray((values if kind == "counts" else logged).sum(axis=1)).ravel().astype(np.float32))
         scores.append(logged @ loadings)
-        if with_expression:
-            marks.append(seen.marks(values, keys, islice(names, values.shape[0])))
+        if keys is not None:
+            profiles.append(seen.profile_marks(values, keys))
             expression.append(logged[:, kept])
             if kind == "counts":
                 counts.append(values[:, kept])
@@ -110,7 +109,7 @@ def cell_graph(
         neighborhood=cell_neighborhood(adata, relations=relations) if neighborhood is None else neighborhood,
         vocabulary=genes.vocabulary().version,
         name=name,
-        marks=torch.from_numpy(np.concatenate(marks)) if with_expression else None,
+        marks=torch.from_numpy(seen.marks(profiles, adata.obs_names)) if with_expression else None,
     )
 
 
@@ -201,9 +200,9 @@ def cell_marks(adata: AnnData, *, layer: str | None = None, kind: str = "counts"
     known = {key: adata.uns[key] for key in [_keys.GENES] if key in adata.uns}
     one = AnnData(sp.csr_matrix(np.ones((1, adata.n_vars), dtype=np.float32)), var=adata.var.copy(), uns=known)
     _align(one, organism=organism, layer=None)
-    keys, names = seen.gene_keys(one.var[_keys.GENE_ROW].to_numpy(), adata.var_names), iter(adata.obs_names)
-    parts = (values for values, _ in io.row_chunks(adata, layer=layer, kind=kind))
-    return np.concatenate([seen.marks(values, keys, islice(names, values.shape[0])) for values in parts])
+    keys = seen.gene_keys(one.var[_keys.GENE_ROW].to_numpy(), adata.var_names)
+    chunks = io.row_chunks(adata, layer=layer, kind=kind)
+    return seen.marks([seen.profile_marks(values, keys) for values, _ in chunks], adata.obs_names)
 
 
 def _symmetric(matrix: sp.spmatrix) -> sp.csr_matrix:

@@ -14,12 +14,11 @@ LEAST_GENES = 10
 BARCODE = re.compile("[ACGT]{12,}")
 
 
-def marks(values: sp.csr_matrix, keys: np.ndarray, names: Iterable[str]) -> np.ndarray:
-    """Mark cells, by what they express and by their barcodes.
+def profile_marks(values: sp.csr_matrix, keys: np.ndarray) -> np.ndarray:
+    """A hash of which genes of a panel, a random quarter of all, each cell expresses.
 
-    The first mark is a hash of which genes of a panel, a random quarter of all, are expressed: normalisation and the
-    order of genes do not change it, a filter of the rarest genes does for few cells; to cut a file to its variable
-    genes does for all. The second is a hash of the barcode.
+    Normalisation and the order of genes do not change it, a filter of the rarest genes does for few cells; to cut a
+    file to its variable genes does for all.
 
     Parameters
     ----------
@@ -27,18 +26,20 @@ def marks(values: sp.csr_matrix, keys: np.ndarray, names: Iterable[str]) -> np.n
         Expression, of any kind in which zero is zero, ``[n, genes]``.
     keys
         Of `gene_keys`, ``[genes]``.
-    names
-        Of the cells; those without a sequence of at least twelve nucleotides have no barcode.
 
     Returns
     -------
-    int64 ``[n, 2]``, 0 where there is no mark.
+    uint64 ``[n]``, 0 where too few genes of the panel are expressed.
     """
     expressed = sp.csr_matrix((np.ones(values.nnz, np.uint64), values.indices, values.indptr), shape=values.shape)
     expressed.data *= values.data > 0
     enough = expressed @ (keys > 0).astype(np.uint64) >= LEAST_GENES
-    profiles = np.where(enough, expressed @ keys, np.uint64(0))  # the sum wraps around, as is meant
-    return np.stack([profiles, barcode_marks(names)], axis=1).view(np.int64)
+    return np.where(enough, expressed @ keys, np.uint64(0))  # the sum wraps around, as is meant
+
+
+def marks(profiles: Sequence[np.ndarray], names: Iterable[str]) -> np.ndarray:
+    """Marks of all cells, int64 ``[n, 2]``, 0 for none: chunks of `profile_marks` end to end, and `barcode_marks`."""
+    return np.stack([np.concatenate(profiles), barcode_marks(names)], axis=1).view(np.int64)
 
 
 def barcode_marks(names: Iterable[str]) -> np.ndarray:
