@@ -7,6 +7,8 @@ import numpy as np
 from graphfm.metrics import _checks
 
 PERPLEXITY_STEPS = 50
+LEAST_OF_TYPE, LEAST_OF_BATCH = 10, 100
+"""Cells that a type needs in all, and a batch, to have a say in `scgraph`."""
 
 
 def mixing(embedding: np.ndarray, batches: np.ndarray, *, k: int = 90) -> float:
@@ -169,3 +171,80 @@ def across_batches(embedding: np.ndarray, types: np.ndarray, batches: np.ndarray
     if len(np.unique(kind[told])) < 2:
         raise ValueError("Fewer than two types are in more than one batch. Pass batches that share types.")
     return label_accuracy(predicted[told], kind[told])["macro_f1"]
+
+
+def scgraph(
+    embedding: np.ndarray, types: np.ndarray, batches: np.ndarray, components: np.ndarray, *, trim: float = 0.05
+) -> float:
+    r"""scGraph: does an embedding keep how far cell types are from each other in each batch's own components?
+
+    Measures of mixing and separation are highest where types are islands in any order; this one then falls. With
+    :math:`D` the distances between trimmed means of the types in the embedding, and :math:`C` the mean over batches of
+    the same in their components, columns divided by their maximum, it is the correlation of the columns of :math:`D`
+    and :math:`C`, weighted by :math:`1 / C`, mean over types. From -1 to 1.
+
+    Parameters
+    ----------
+    embedding
+        ``[cells, features]``, Euclidean; finite.
+    types, batches
+        ``[cells]``; types of fewer than 10 cells and batches of fewer than 100 are left out.
+    components
+        ``[cells, components]``, each batch's rows in its own space: its principal components, ten in the paper.
+    trim
+        Share of cells that each coordinate of a mean leaves out at either end.
+
+    Returns
+    -------
+    The score; NaN if there are fewer than three such types or no such batch.
+
+    Raises
+    ------
+    ValueError
+        On other lengths or NaN.
+
+    References
+    ----------
+    Wang, Leskovec and Regev 2025, doi:10.1038/s41587-025-02702-z ("Corr-Weighted").
+    """
+    kind = _checks.codes(types, name="types")
+    batch = _checks.codes(batches, name="batches", num_rows=len(kind))
+    x = _checks.matrix(embedding, name="embedding", num_rows=len(kind))
+    own = _checks.matrix(components, name="components", num_rows=len(kind))
+    kept = np.flatnonzero(np.bincount(kind) >= LEAST_OF_TYPE)
+    large = np.flatnonzero(np.bincount(batch) >= LEAST_OF_BATCH)
+    if len(kept) < 3 or not len(large):
+        return float("nan")
+    each = np.stack([_type_distances(own[batch == one], kind[batch == one], kept, trim) for one in large])
+    seen = np.isfinite(each).sum(axis=0)  # batches that have both types
+    consensus = np.where(seen > 0, np.nansum(each, axis=0) / np.maximum(seen, 1), np.nan)
+    found = _type_distances(x, kind, kept, trim)
+    columns = [_weighted_correlation(*pair) for pair in zip(found.T, _by_column(consensus).T, strict=True)]
+    told = np.isfinite(columns)
+    return float(np.mean(np.array(columns)[told])) if told.any() else float("nan")
+
+
+def _type_distances(x: np.ndarray, kind: np.ndarray, kept: np.ndarray, trim: float) -> np.ndarray:
+    """Between trimmed means of the types that are kept, NaN where there is no cell of one; largest of a column 1."""
+    from scipy.spatial.distance import cdist
+    from scipy.stats import trim_mean
+
+    absent = np.full(x.shape[1], np.nan)
+    means = np.stack([trim_mean(x[kind == one], trim, axis=0) if (kind == one).any() else absent for one in kept])
+    return _by_column(cdist(means, means))
+
+
+def _by_column(distances: np.ndarray) -> np.ndarray:
+    largest = np.nan_to_num(distances).max(axis=0)
+    return distances / np.where(largest > 0, largest, np.nan)
+
+
+def _weighted_correlation(found: np.ndarray, expected: np.ndarray) -> float:
+    """Weighted by the inverse of what is expected, where that is not 0; NaN where nothing varies."""
+    there = np.isfinite(found) & (expected > 0)
+    if there.sum() < 2:
+        return float("nan")
+    weight = 1 / expected[there]
+    x, y = (v[there] - np.average(v[there], weights=weight) for v in (found, expected))
+    spread = (weight @ x**2) * (weight @ y**2)
+    return float(weight @ (x * y) / np.sqrt(spread)) if spread > 0 else float("nan")

@@ -8,7 +8,9 @@ import pandas as pd
 from graphfm.metrics import _checks, integration, labels
 
 
-def evaluate(prediction: np.ndarray, truth: pd.DataFrame, seed: int = 0) -> dict[str, float]:
+def evaluate(
+    prediction: np.ndarray, truth: pd.DataFrame, seed: int = 0, *, components: np.ndarray | None = None
+) -> dict[str, float]:
     """Score an embedding by how it keeps cell types and mixes batches.
 
     Parameters
@@ -19,13 +21,16 @@ def evaluate(prediction: np.ndarray, truth: pd.DataFrame, seed: int = 0) -> dict
         One row a cell: ``type`` and ``batch``.
     seed
         Seed of k-means.
+    components
+        ``[cells, components]``, each batch's principal components, for ``scgraph``.
 
     Returns
     -------
     dict
         ``ari``, ``nmi`` (k-means at the true number of types), ``type_silhouette`` and their mean ``avgbio``;
         ``ilisi``, ``batch_silhouette``, ``connectivity`` and their mean ``avgbatch``; ``overall``, 0.6 and 0.4 of the
-        two means (Luecken et al. 2022); ``macro_f1`` of types told by cells of other batches.
+        two means (Luecken et al. 2022); ``macro_f1`` of types told by cells of other batches; with `components`
+        ``scgraph``, whether types are as far from each other as in single batches (`graphfm.metrics.integration`).
 
     Raises
     ------
@@ -51,6 +56,7 @@ def evaluate(prediction: np.ndarray, truth: pd.DataFrame, seed: int = 0) -> dict
         "avgbatch": batch,
         "overall": 0.6 * kept["avgbio"] + 0.4 * batch,
         "macro_f1": integration.across_batches(prediction, types, batches),
+        **({} if components is None else {"scgraph": integration.scgraph(prediction, types, batches, components)}),
     }
 
 

@@ -12,6 +12,7 @@ import torch
 from anndata import AnnData
 
 from graphfm import _keys, io
+from graphfm.metrics.integration import LEAST_OF_BATCH
 from graphfm.metrics.labels import knn_accuracy
 from graphfm.models.graphfm import GraphFM
 from graphfm.pp.knn import write_components
@@ -108,6 +109,7 @@ def evaluate(
     truth = pd.DataFrame({"type": adata.obs[label_key].astype(str)})
     if batch_key:
         truth["batch"] = adata.obs[batch_key].astype(str)
+        own = components_by_batch(adata, truth["batch"], layer=layer, kind=kind)
         options = {"layer": layer, "kind": kind, "organism": organism, "seed": seed}
         integrate(adata, batch_key=batch_key, model=model, key_added="together", **options)
         values["graphfm, batches together"] = adata.obsm["together"]
@@ -116,12 +118,44 @@ def evaluate(
     for name, x in {"shuffled": controls["shuffled"], **values, "oracle": controls["oracle"]}.items():
         types = truth["type"].to_numpy()
         if batch_key:
-            mixed = integration.evaluate(x, truth, seed)  # how types are kept is among it
+            mixed = integration.evaluate(x, truth, seed, components=own)  # how types are kept is among it
             mixed["macro_f1_across"] = mixed.pop("macro_f1")
             rows[name] = knn_accuracy(x, types, seed=seed) | mixed
         else:
             rows[name] = cell_types.evaluate(x, types, seed)
     return pd.DataFrame(rows).T
+
+
+def components_by_batch(
+    adata: AnnData,
+    batches: pd.Series,
+    *,
+    layer: str | None = None,
+    kind: Literal["counts", "normalized", "log1p"] = "counts",
+) -> np.ndarray:
+    """Ten principal components of each batch alone, as scGraph asks for.
+
+    Parameters
+    ----------
+    adata
+        Cells x genes.
+    batches
+        ``[cells]``.
+    layer, kind
+        As in `embed`.
+
+    Returns
+    -------
+    ``[cells, 10]``; 0 where a batch is too small to have as many, and for batches that scGraph leaves out.
+    """
+    found = np.zeros((adata.n_obs, 10), dtype=np.float32)
+    for _, rows in batches.reset_index(drop=True).groupby(batches.to_numpy()).groups.items():
+        if len(rows) >= LEAST_OF_BATCH:
+            part = adata[np.asarray(rows)].copy()
+            write_components(part, n_pcs=10, layer=layer, kind=kind)
+            values = part.obsm[_keys.X_PCA]
+            found[rows, : values.shape[1]] = values
+    return found
 
 
 def as_dense(values) -> np.ndarray:

@@ -137,3 +137,65 @@ def test_the_task_and_its_controls():
         assert bounds["shuffled"][key] < scores[key] < bounds["oracle"][key]
     with pytest.raises(KeyError, match="batch"):
         task.evaluate(x, truth[["type"]])
+
+
+def batches_of_types(seed, number=400):
+    rng = np.random.default_rng(seed)
+    types, batch = rng.integers(0, 6, number), rng.integers(0, 3, number)
+    place = rng.normal(size=(6, 4)) * 3
+    types[(types == 5) & (batch == 0)] = 0  # a type that a batch lacks
+    own = place[types] + rng.normal(size=(number, 4))
+    return own + 5 * batch[:, None], own @ np.linalg.qr(rng.normal(size=(4, 4)))[0], types, batch
+
+
+def slow_scgraph(x, types, batches, components, trim):
+    kept = [t for t in np.unique(types) if (types == t).sum() >= 10]
+
+    def apart(values, kinds):
+        centres = {}
+        for t in kept:
+            ranked = np.sort(values[kinds == t], axis=0)
+            cut = int(trim * len(ranked))
+            centres[t] = (
+                ranked[cut : len(ranked) - cut].mean(axis=0) if len(ranked) else np.full(values.shape[1], np.nan)
+            )
+        table = pd.DataFrame({a: {b: np.linalg.norm(centres[a] - centres[b]) for b in kept} for a in kept})
+        return table / table.max()
+
+    each = [
+        apart(components[batches == b], types[batches == b]) for b in np.unique(batches) if (batches == b).sum() >= 100
+    ]
+    consensus = pd.concat(each).groupby(level=0).mean()
+    consensus, found, scores = consensus / consensus.max(), apart(x, types), []
+    for t in kept:
+        pair = pd.DataFrame({"found": found[t], "expected": consensus[t]}).drop(t).dropna()
+        both = np.cov(pair["found"], pair["expected"], aweights=1 / pair["expected"])
+        scores.append(both[0, 1] / np.sqrt(both[0, 0] * both[1, 1]))
+    return np.mean(scores)
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.integers(0, 1000), st.sampled_from([0.0, 0.05, 0.2]))
+def test_scgraph_is_the_weighted_correlation_of_distances(seed, trim):
+    x, own, types, batch = batches_of_types(seed)
+    found = integration.scgraph(x, types, batch, own, trim=trim)
+    assert found == pytest.approx(slow_scgraph(x, types, batch, own, trim), abs=1e-6)
+    order = np.random.default_rng(seed).permutation(len(x))
+    assert integration.scgraph(x[order], types[order], batch[order], own[order], trim=trim) == pytest.approx(found)
+
+
+def test_scgraph_falls_where_types_are_islands():
+    x, own, types, batch = batches_of_types(1)
+    islands = np.eye(6)[types] + 0.01 * np.random.default_rng(0).normal(size=(len(x), 6))
+    kept, mixed = (integration.scgraph(v, types, batch, own) for v in (own, x - 5 * batch[:, None]))
+    assert mixed > 0.95 > 0.6 > integration.scgraph(islands, types, batch, own)
+    assert kept > 0.9
+    assert integration.batch_silhouette(islands, types, batch) > 0.9  # which other measures do not see
+
+
+def test_scgraph_says_nothing_of_two_types_or_small_batches():
+    x, own, types, batch = batches_of_types(2)
+    assert np.isnan(integration.scgraph(x, types % 2, batch, own))
+    assert np.isnan(integration.scgraph(x, types, np.arange(len(x)) % 10, own))
+    with pytest.raises(ValueError, match="components"):
+        integration.scgraph(x, types, batch, own[:-1])
