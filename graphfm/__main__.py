@@ -1,6 +1,7 @@
 """The command line ``graphfm demo | pretrain | embed | grn | rare | ...``: a thin shell around Python functions."""
 
 import logging
+import math
 import os
 import sys
 import warnings
@@ -520,6 +521,33 @@ def evaluate(
     print(scores.round(3).to_string())
 
 
+def leakage(
+    data: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="IN")],
+    *,
+    model: Weights = None,
+    organism: Organism = "auto",
+    layer: Layer = None,
+    kind: Kind = "counts",
+) -> None:
+    """Tell whether weights were trained on your cells; no score on such cells says how they do on new ones.
+
+    Args:
+        data: Your .h5ad or .zarr file.
+        model: Weights to ask; by default those of the package.
+        organism: Of the genes; "other" for genes that graphfm does not know.
+        layer: Name of the layer with the expression, if it is not in X.
+        kind: What that expression is: raw counts, normalized values, or log1p of them.
+    """
+    from graphfm import io, tl
+
+    found = tl.leakage(io.read(data, lazy=True), model, layer=layer, kind=kind, organism=organism)
+    if math.isnan(found.barcodes):
+        print("The weights' file does not say which cells it was trained on.")
+    else:
+        print(f"These weights have seen {found}.")
+        print(f"{100 * found.comparable:.0f} % of the cells have genes enough to be told by their profile.")
+
+
 def _check_table(table: Path | None) -> None:
     if table and not table.parent.is_dir():
         raise OSError(f"--table: {table.parent} is no folder. Choose or create another one.")
@@ -572,7 +600,8 @@ def main() -> None:
     for noisy in ("anndata", "scanpy", "squidpy", "fsspec", "matplotlib"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     commands = {"demo": demo, "pretrain": pretrain, "embed": embed, "grn": grn, "rare": rare, "spatial": spatial}
-    commands |= {"annotate": annotate, "integrate": integrate, "evaluate": evaluate, "info": info}
+    commands |= {"annotate": annotate, "integrate": integrate, "evaluate": evaluate, "leakage": leakage}
+    commands |= {"info": info}
     try:
         tyro.extras.subcommand_cli_from_dict(
             commands, prog="graphfm", description="A graph foundation model for single-cell and spatial omics."

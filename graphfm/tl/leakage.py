@@ -40,7 +40,10 @@ class Leakage(NamedTuple):
         return self.profiles >= 0.05
 
     def __str__(self) -> str:
-        return f"{100 * self.profiles:.1f} % of the profiles and {100 * self.barcodes:.1f} % of the barcodes"
+        barcodes = f"{100 * self.barcodes:.1f} % of the barcodes"
+        if np.isnan(self.profiles):
+            return f"{barcodes} (no cell can be told by its profile)"
+        return f"{100 * self.profiles:.1f} % of the profiles and {barcodes}"
 
 
 def leakage(

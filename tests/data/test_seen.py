@@ -126,7 +126,8 @@ def test_evaluation_refuses_what_was_seen(toy, trained, caplog):
     few = toy[:, :40].copy()  # a panel too small to tell cells by it
     found = graphfm.tl.leakage(few, trained)
     assert found.unknown and found.comparable < 0.5 and not found.seen
-    assert np.isnan(graphfm.tl.leakage(toy[:, :8].copy(), trained).profiles)
+    none = graphfm.tl.leakage(toy[:, :8].copy(), trained)
+    assert np.isnan(none.profiles) and "no cell can be told" in str(none) and "nan" not in str(none)
     graphfm.tl.evaluate(few[200:].copy(), label_key="cell_type", model=trained)
     assert "cannot be told" in caplog.text
     caplog.clear()
@@ -162,3 +163,17 @@ def test_weights_of_the_package_say_what_they_have_seen(toy):
     embedded = toy.copy()
     graphfm.tl.build_graphs(embedded, library_key="slide")
     assert cell_graph(embedded, with_expression=False).marks is None  # nothing is trained on
+
+
+def test_command(toy, trained, tmp_path, capsys, monkeypatch):
+    from graphfm.__main__ import main
+
+    toy[100:].write_h5ad(tmp_path / "cells.h5ad")
+    silent = GraphFM.from_pretrained(trained)
+    silent.seen = None
+    silent.save_pretrained(tmp_path / "silent.safetensors")
+    for model, told in ((trained, "of the profiles"), (tmp_path / "silent.safetensors", "does not say")):
+        words = ["graphfm", "leakage", str(tmp_path / "cells.h5ad"), "--model", str(model)]
+        monkeypatch.setattr("sys.argv", words)
+        main()
+        assert told in capsys.readouterr().out
