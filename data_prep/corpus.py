@@ -19,7 +19,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from graphfm import tl
+from graphfm import io, tl
 from graphfm._checks import make_folder
 
 logger = logging.getLogger("data_prep")
@@ -55,7 +55,7 @@ def on_dask(paths: Iterable[Path], out: Path, options: dict, *, workers: int, sc
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("files", type=Path, nargs="+", help=".h5ad or .zarr with raw counts, of different names")
+    parser.add_argument("files", type=Path, nargs="+", help=".h5ad or .zarr with raw counts, or folders of them")
     parser.add_argument("--out", type=Path, required=True, help="folder of the corpus")
     parser.add_argument("--layer", help="layer with the counts, if they are not in X")
     parser.add_argument("--organism", default="auto", choices=("auto", "human", "mouse", "other"))
@@ -64,20 +64,21 @@ def main(argv: list[str] | None = None) -> None:
     where.add_argument("--workers", type=int, default=0, help="processes on this machine; default: none but this one")
     where.add_argument("--scheduler", help="address of a Dask scheduler")
     options = parser.parse_args(argv)
-    names = [path.stem for path in options.files]
-    if len(set(names)) < len(names):
-        parser.error(f"files need different names, got {names}")
+    try:
+        files = io.cell_files(options.files)
+    except ValueError as error:
+        parser.error(str(error))
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     make_folder(options.out)
     settings = {"layer": options.layer, "organism": options.organism, "library_key": options.library_key}
     if options.workers or options.scheduler:
-        done = on_dask(options.files, options.out, settings, workers=options.workers, scheduler=options.scheduler)
+        done = on_dask(files, options.out, settings, workers=options.workers, scheduler=options.scheduler)
     else:
-        done = (attempt(path, options.out, settings) for path in options.files)
-    failed = {path: reason for path, reason in tqdm(done, total=len(options.files), unit="file") if reason}
+        done = (attempt(path, options.out, settings) for path in files)
+    failed = {path: reason for path, reason in tqdm(done, total=len(files), unit="file") if reason}
     for path, reason in failed.items():
         logger.error("%s: %s", path, reason)
-    print(f"{len(options.files) - len(failed)} of {len(options.files)} files are prepared in {options.out}")
+    print(f"{len(files) - len(failed)} of {len(files)} files are prepared in {options.out}")
     sys.exit(1 if failed else 0)
 
 

@@ -64,7 +64,7 @@ def pretrain(
     On several processes: torchrun --nproc-per-node 2 -m graphfm pretrain ...
 
     Args:
-        data: One or more .h5ad or .zarr files with raw counts, or what graphfm.tl.prepare made of them.
+        data: .h5ad or .zarr files with raw counts, what graphfm.tl.prepare made of them, or a folder of such files.
         out: Folder for the trained weights (model.safetensors), the log and the state to resume from.
         size: Size of a new network: tiny for a test, small for a laptop, base for a GPU.
         steps: Optimiser steps; the learning rate falls to zero over them.
@@ -84,19 +84,18 @@ def pretrain(
     from graphfm import GraphFM, io, tl
     from graphfm.allocator import keep_freed_memory
     from graphfm.data.prepared import SUFFIX
+    from graphfm.io.files import CELLS
     from graphfm.train import TrainConfig
 
     if not data:
-        raise ValueError("data: name at least one .h5ad file")
-    names = [path.stem for path in data]
-    if len(set(names)) < len(names):
-        raise ValueError(f"data: files need different names, got {names}")
+        raise ValueError("data: name at least one .h5ad file, or a folder of them")
+    files = io.cell_files(data, endings=(*CELLS, SUFFIX))
     keep_freed_memory()
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     parts = processes if parts is None else parts
     model = None if start_from == "new" else GraphFM.from_pretrained(None if start_from == "shipped" else start_from)
     tl.pretrain(
-        {path.stem: path if path.suffix == SUFFIX else io.read(path, lazy=True) for path in data},
+        {path.stem: path if path.suffix == SUFFIX else io.read(path, lazy=True) for path in files},
         out,
         model=model,
         size=size,

@@ -7,7 +7,7 @@ import shutil
 import stat
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,8 @@ from graphfm._checks import check_exists
 ANNOTATIONS = ("obs", "var", "uns", "obsm", "varm", "obsp", "varp")
 """Parts of an AnnData that are small beside its matrices."""
 
+CELLS = (".h5ad", ".zarr")
+
 _OTHER_FORMATS = {
     ".h5": "scanpy.read_10x_h5",
     ".loom": "anndata.io.read_loom",
@@ -33,6 +35,36 @@ _OTHER_FORMATS = {
     ".tsv": "scanpy.read_text",
     ".txt": "scanpy.read_text",
 }
+
+
+def cell_files(paths: Iterable[str | Path], *, endings: tuple[str, ...] = CELLS) -> list[Path]:
+    """Files of cells, those in folders among them.
+
+    Parameters
+    ----------
+    paths
+        Files, and folders that hold some: all of those, by name, but none in folders inside.
+    endings
+        Of what is a file of cells (a ``.zarr`` folder, for instance).
+
+    Raises
+    ------
+    ValueError
+        A folder holds none, or two have the same name but for the ending.
+    """
+    found: list[Path] = []
+    for path in map(Path, paths):
+        if path.is_dir() and path.suffix not in endings:
+            inside = sorted(file for file in path.iterdir() if file.suffix in endings and not file.name.startswith("."))
+            if not inside:
+                raise ValueError(f"{path} is a folder without {' or '.join(endings)}. Name one that holds files of cells.")
+            found += inside
+        else:
+            found.append(path)
+    names = [path.stem for path in found]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"files need different names, and several are called {', '.join(twice)}. Rename all but one.")
+    return found
 
 
 def as_anndata(data: Any, *, table_key: str | None = None, modality: str | None = None) -> AnnData:
