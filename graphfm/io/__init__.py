@@ -4,4 +4,14 @@ from graphfm.io.files import annotate, as_anndata, cell_files, read, write
 from graphfm.io.matrix import counts, expression, row_chunks
 from graphfm.io.recover import recover_counts
 
-__all__ = ["annotate", "as_anndata", "cell_files", "counts", "expression", "read", "recover_counts", "row_chunks", "write"]
+__all__ = [
+    "annotate",
+    "as_anndata",
+    "cell_files",
+    "counts",
+    "expression",
+    "read",
+    "recover_counts",
+    "row_chunks",
+    "write",
+]

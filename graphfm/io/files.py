@@ -55,9 +55,9 @@ def cell_files(paths: Iterable[str | Path], *, endings: tuple[str, ...] = CELLS)
     found: list[Path] = []
     for path in map(Path, paths):
         if path.is_dir() and path.suffix not in endings:
-            inside = sorted(file for file in path.iterdir() if file.suffix in endings and not file.name.startswith("."))
+            inside = sorted(file for file in path.iterdir() if file.suffix in endings and file.name[0] != ".")
             if not inside:
-                raise ValueError(f"{path} is a folder without {' or '.join(endings)}. Name one that holds files of cells.")
+                raise ValueError(f"{path} is a folder without {' or '.join(endings)}. Name one that holds such files.")
             found += inside
         else:
             found.append(path)
