@@ -390,3 +390,64 @@ def test_datasheet_is_of_the_weights_and_the_registry():
     made = script("datasheet")
     assert made.PATH.read_text(encoding="utf-8") == made.sheet(), "run: python data_prep/datasheet.py"
     assert "20,365 cells of 10 data sets" in made.sheet()
+
+
+@pytest.fixture
+def census(monkeypatch):
+    """The script, beside a client that holds three small data sets; remembers what was fetched."""
+    rng = np.random.default_rng(0)
+    names = np.repeat(["few", "some", "many"], [5, 40, 90])
+    obs = pd.DataFrame({"soma_joinid": rng.permutation(135), "dataset_id": names})
+    for column in ("cell_type", "tissue", "assay", "donor_id", "disease"):
+        obs[column] = "x"
+    counts, asked = sp.random(135, 30, 0.3, format="csr", random_state=0), []
+
+    class Store(dict):
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *error):
+            return False
+
+    def get_obs(store, organism, *, value_filter, column_names):
+        assert "is_primary_data == True and (tissue == 'x')" in value_filter
+        return obs[column_names]
+
+    def get_anndata(store, organism, *, obs_coords, obs_column_names, var_column_names):
+        asked.append(len(obs_coords))
+        rows = obs.index[obs["soma_joinid"].isin(obs_coords)]
+        var = pd.DataFrame({"feature_id": [f"ENSG{i:011d}" for i in range(30)], "feature_name": "g"})
+        var.index = var.index.astype(str)
+        kept = obs.loc[rows, obs_column_names]
+        return ad.AnnData(counts[rows], kept.set_index(kept.index.astype(str)), var[var_column_names])
+
+    facts = pd.DataFrame({"label": ["census_build_date"], "value": ["2025-01-30"]})
+    table = SimpleNamespace(read=lambda: SimpleNamespace(concat=lambda: SimpleNamespace(to_pandas=lambda: facts)))
+    store = Store(census_info={"summary": table})
+    client = SimpleNamespace(open_soma=lambda census_version: store, get_obs=get_obs, get_anndata=get_anndata)
+    monkeypatch.setitem(sys.modules, "cellxgene_census", client)
+    return importlib.import_module("census"), asked
+
+
+def test_census_draws_cells_of_each_data_set(census, tmp_path, capsys):
+    script, asked = census
+    words = ["--organism", "human", "--filter", "tissue == 'x'", "--out", str(tmp_path), "--least", "10"]
+    script.main([*words, "--cells", "50"])
+    assert sorted(asked) == [40, 50] and "1 were too small" in capsys.readouterr().out
+    first = ad.read_h5ad(tmp_path / "many.h5ad")
+    assert first.var_names[0] == "ENSG00000000000" and first.X.dtype == np.float32
+    assert first.obs_names.tolist() == first.obs["soma_joinid"].astype(str).tolist()
+    assert set(first.obs["dataset_id"]) == {"many"} and "2025-01-30" in first.uns["provenance"]["source"]
+    script.main([*words, "--cells", "50"])
+    assert len(asked) == 2  # what is there is not fetched again
+    with pytest.raises(SystemExit, match="another --out"):
+        script.main([*words, "--cells", "30"])
+    with pytest.raises(SystemExit, match="lower --least"):
+        script.main([*words[:-1], "1000", "--cells", "50"])
+
+
+def test_census_needs_its_client(monkeypatch, tmp_path, capsys):
+    monkeypatch.setitem(sys.modules, "cellxgene_census", None)
+    with pytest.raises(SystemExit):
+        importlib.import_module("census").main(["--organism", "human", "--out", str(tmp_path)])
+    assert "pip install cellxgene-census" in capsys.readouterr().err
