@@ -210,7 +210,8 @@ def grn(
         prior: A .csv or .tsv file of known regulation (columns source, target and perhaps sign, weight), whose edges
             are weighed by your data.
         known: The same, to learn from: other pairs that are like these are found.
-        zero_shot: Read your data beside what the package knows of the genes from other cells.
+        zero_shot: Read your data beside what the package knows of the genes from other cells; with --known, learn
+            beside it.
         max_edges: Strongest edges that are kept.
         layer: Name of the layer with the expression, if it is not in X.
         kind: What that expression is: raw counts, normalized values, or log1p of them.
@@ -221,13 +222,13 @@ def grn(
 
     from graphfm import io, tl
     from graphfm._checks import check_device, check_exists
+    from graphfm.models.knowledge import RegulatoryKnowledge
 
     _check_out(data, out)
     check_device(device)
-    modes = {"prior": prior, "fine_tune": known, "zero_shot": zero_shot}
-    chosen = [mode for mode, given in modes.items() if given] or ["unsupervised"]
-    if len(chosen) > 1:
-        raise ValueError("--prior, --known and --zero-shot exclude each other. Choose one.")
+    if prior and (known or zero_shot):
+        raise ValueError("--prior goes with neither --known nor --zero-shot. Choose one.")
+    mode = "prior" if prior else "fine_tune" if known else "zero_shot" if zero_shot else "unsupervised"
     _check_table(table)
     for file in filter(None, (tfs, prior, known)):
         check_exists(file)
@@ -240,8 +241,9 @@ def grn(
     tl.infer_grn(
         adata,
         tfs=tfs.read_text(encoding="utf-8").split() if tfs else None,
-        mode=chosen[0],
+        mode=mode,
         **given,
+        model=RegulatoryKnowledge.from_pretrained() if known and zero_shot else None,
         max_edges=max_edges,
         layer=layer,
         kind=kind,

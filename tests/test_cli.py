@@ -353,11 +353,15 @@ def test_grn_with_known_edges_and_errors(run, tmp_path):
     for option in ("--prior", "--known"):
         code, text, error = run("grn", tmp_path / "a.h5ad", tmp_path / f"{option}.h5ad", option, tmp_path / "edges.tsv")
         assert code == 0 and "transcription factors" in text, error
+    both = "--zero-shot", "--known", tmp_path / "edges.tsv"
+    assert run("grn", tmp_path / "a.h5ad", tmp_path / "both.h5ad", *both)[0] == 0
+    alone, beside = (io.read(tmp_path / name).uns["grn"]["score"] for name in ("--known.h5ad", "both.h5ad"))
+    assert len(alone) != len(beside) or not np.allclose(alone, beside)  # what the package knows is read
     code, _, error = run("grn", tmp_path / "a.h5ad", tmp_path / "z.h5ad", "--zero-shot")
     assert code == 0 and io.read(tmp_path / "z.h5ad").uns["grn_params"]["mode"] == "zero_shot", error
     wrong = {
-        ("--prior", tmp_path / "edges.tsv", "--known", tmp_path / "edges.tsv"): "exclude each other",
-        ("--zero-shot", "--known", tmp_path / "edges.tsv"): "exclude each other",
+        ("--prior", tmp_path / "edges.tsv", "--known", tmp_path / "edges.tsv"): "goes with neither",
+        ("--zero-shot", "--prior", tmp_path / "edges.tsv"): "goes with neither",
         ("--prior", tmp_path / "nothing.csv"): "nothing.csv",
         ("--table", tmp_path / "no" / "x.csv"): "is no folder",
     }

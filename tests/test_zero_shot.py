@@ -102,6 +102,34 @@ def test_on_a_data_set(corpus):
     np.testing.assert_allclose(a, b.reindex(a.index), rtol=1e-5)
 
 
+def test_networks_learn_beside_what_is_known_of_the_genes(corpus):
+    """Edges of a few regulators are given; what is known of the others tells the rest, where it is right."""
+    adata = corpus["toy0"].copy()
+    truth = adata.uns["toy_truth"]["grn"]
+    factors = truth["tf"].unique()
+    known, rest = (truth[truth["tf"].isin(part)] for part in (factors[:4], factors[4:]))
+    rows = vocabulary().rows(adata.var_names)
+    place = adata.var_names.get_indexer
+
+    class Oracle(RegulatoryKnowledge):
+        def probability(self, regulators, genes, context):
+            right = torch.zeros(len(rows), len(rows))
+            right[place(truth["tf"]), place(truth["target"])] = 1
+            where = pd.Index(rows).get_indexer
+            return right[where(regulators.numpy())][:, where(genes.numpy())]
+
+    model = RegulatoryKnowledge.from_pretrained()
+    oracle = Oracle(model.factors, model.head, model.config, model.density, model.vocabulary, {})
+    options = {"mode": "fine_tune", "known": known[["tf", "target"]], "max_edges": None, "copy": True}
+    given = set(zip(known["tf"], known["target"], strict=True))
+    scores = {}
+    for name, of in (("alone", None), ("beside", oracle)):
+        edges = tl.infer_grn(adata, model=of, **options).uns["grn"].astype({"tf": str, "target": str})
+        unknown = [pair not in given for pair in zip(edges["tf"], edges["target"], strict=True)]
+        scores[name] = grn.evaluate(edges[unknown], rest)["auprc"]
+    assert scores["beside"] > 2 * scores["alone"]
+
+
 def test_shipped_knowledge_without_a_network(corpus):
     model = RegulatoryKnowledge.from_pretrained()
     assert model.vocabulary == vocabulary().version and len(model.factors.genes) > 10_000

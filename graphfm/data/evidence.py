@@ -32,6 +32,7 @@ def pair_evidence(
     alike: sp.csr_matrix,
     regulators: np.ndarray,
     pairs: np.ndarray | None = None,
+    belief: np.ndarray | None = None,
 ) -> np.ndarray:
     r"""Evidence for pairs of a regulator and a gene; the edge itself, if it is known, counts in the degrees alone.
 
@@ -57,16 +58,19 @@ def pair_evidence(
         Rows of the ``t`` regulators.
     pairs
         Position among `regulators` and gene, ``[m, 2]``; None: all.
+    belief
+        Log odds of each edge by other knowledge, ``[t, n]``; None: there is none.
 
     Returns
     -------
-    float32 ``[m, e]``, or ``[t, n, e]``, with ``e = len(EVIDENCE) + 2 s``.
+    float32 ``[m, e]``, or ``[t, n, e]``, with ``e = len(EVIDENCE) + 2 s``, and one more with `belief`.
     """
     matrices = itertools.chain(
         _of_graph(known, alike, regulators, context.shape),
         (np.log1p(context), similarity),
         (np.broadcast_to(column[regulators, None], context.shape) for column in statistics.T),
         (np.broadcast_to(column, context.shape) for column in statistics.T),
+        () if belief is None else (belief,),
     )
     chosen = (slice(None), slice(None)) if pairs is None else (pairs[:, 0], pairs[:, 1])
     return np.stack([matrix[chosen] for matrix in matrices], axis=-1, dtype=np.float32)

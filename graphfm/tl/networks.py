@@ -66,8 +66,10 @@ def infer_grn(
         ``sign`` (+1, -1, 0 for unknown). Names may be symbols or Ensembl ids, also of the other species. Edges that
         you want to test the result against must not be in it.
     model
-        For mode ``"zero_shot"``; default: the pre-trained one of the package, which has seen the networks that its
-        model card names. See `pretrain_grn` for others.
+        What is known of the genes from other cells. For mode ``"zero_shot"``, by default the pre-trained one of the
+        package, which has seen the networks that its model card names; see `pretrain_grn` for others. In mode
+        ``"fine_tune"`` networks read it as well, if it is given: `RegulatoryKnowledge.from_pretrained()` is the
+        package's.
     layer, kind
         Where the expression is, and what it is: see `graphfm.io.expression`.
     max_edges
@@ -130,7 +132,8 @@ def infer_grn(
     rows = _rows_of(adata)
     if mode == "zero_shot":
         model = model or RegulatoryKnowledge.from_pretrained()
-        _check_model(model, rows[factors])
+    if model is not None:
+        _check_model(model, rows[factors], mode)
     needed = 4 * adata.n_vars * (8 * len(factors) + 6 * NUM_COMPONENTS) + 24 * stored_values(adata, layer=layer)
     with announced(f"scoring {len(factors):,} transcription factors with {adata.n_vars:,} genes", needed):
         # in the order of their names, so that the genes' own order does not show, not even in the last bit
@@ -198,10 +201,12 @@ def _check(
 ) -> None:
     if mode not in ("unsupervised", "prior", "zero_shot", "fine_tune"):
         raise ValueError(f"mode={mode!r} is unknown. Use 'unsupervised', 'prior', 'zero_shot' or 'fine_tune'.")
-    for name, given, of in (("prior", prior, "prior"), ("known", known, "fine_tune"), ("model", model, "zero_shot")):
-        if mode == of and given is None and name != "model":
+    for name, given, of in (("prior", prior, "prior"), ("known", known, "fine_tune")):
+        if mode == of and given is None:
             raise ValueError(f"mode={mode!r} needs {name}=, a table of known regulation.")
-        if given is not None and mode != of:
+    readers = {"prior": ("prior",), "known": ("fine_tune",), "model": ("zero_shot", "fine_tune")}
+    for name, given in (("prior", prior), ("known", known), ("model", model)):
+        if given is not None and mode not in readers[name]:
             raise ValueError(f"mode={mode!r} takes no {name}=. Leave it out, or choose the mode that reads it.")
     for name, value in (("max_edges", max_edges), ("regulon_size", regulon_size)):
         if value is not None and value < 1:
@@ -227,7 +232,7 @@ def _factors(adata: AnnData, tfs: Sequence[str] | None, network: pd.DataFrame | 
     return factors
 
 
-def _check_model(model: RegulatoryKnowledge, factors: np.ndarray) -> None:
+def _check_model(model: RegulatoryKnowledge, factors: np.ndarray, mode: str) -> None:
     """Whether the model belongs to this vocabulary, and the vocabulary knows some of the transcription factors."""
     if not isinstance(model, RegulatoryKnowledge):
         raise TypeError(
@@ -241,8 +246,8 @@ def _check_model(model: RegulatoryKnowledge, factors: np.ndarray) -> None:
         )
     if not (factors >= 0).any():
         raise ValueError(
-            f"mode='zero_shot' knows none of the {len(factors)} transcription factors. Name genes by symbols or "
-            "Ensembl ids of human or mouse, or use mode='unsupervised'."
+            f"model knows none of the {len(factors)} transcription factors. Name genes by symbols or Ensembl ids of "
+            f"human or mouse, or {'use another mode' if mode == 'zero_shot' else 'leave model= out'}."
         )
 
 
@@ -271,7 +276,7 @@ def _scores(
     rows, direction = torch.from_numpy(data.factors).to(device), normalize(profiles, dim=1)
     sign = (direction[rows] @ direction.T).sign()
     if mode == "fine_tune":
-        confidence = score = _learned(data, profiles, sign, seed)
+        confidence = score = _learned(data, profiles, sign, model, seed)
     else:
         score = context_scores(profiles, rows)
         null = gene_profiles(shuffled(data.expression, seed), seed=seed)
@@ -294,14 +299,20 @@ def _matrix(data: _Genes, values: pd.Series) -> sp.csr_matrix:
     return sp.csr_matrix((values.astype(np.float32), (data.network["row"], data.network["column"])), shape=(size, size))
 
 
-def _learned(data: _Genes, profiles: Tensor, sign: Tensor, seed: int) -> Tensor:
+def _learned(data: _Genes, profiles: Tensor, sign: Tensor, model: RegulatoryKnowledge | None, seed: int) -> Tensor:
     """Probabilities of edges; what is learned of their signs replaces those of the correlations."""
     from graphfm.tl.regulation import UNKNOWN_SIGN, learned_scores
     from graphfm.train.regulation import RegulationConfig
 
     known = _matrix(data, data.network["sign"].replace(0, UNKNOWN_SIGN))
     statistics, config = gene_statistics(data.expression), RegulationConfig()
-    score, positive = learned_scores(data.names, profiles, statistics, data.factors, known, config=config, seed=seed)
+    belief = None
+    if model is not None:
+        context = context_scores(profiles, torch.from_numpy(data.factors).to(profiles.device))
+        belief = model.probability(data.rows[data.factors], data.rows, context).logit(eps=1e-6).numpy(force=True)
+    score, positive = learned_scores(
+        data.names, profiles, statistics, data.factors, known, belief, config=config, seed=seed
+    )
     if np.isfinite(positive).all():
         sign.copy_(torch.from_numpy(np.where(positive > 0.5, 1, -1)))
     return torch.from_numpy(score).float().to(profiles.device)

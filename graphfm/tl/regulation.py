@@ -26,6 +26,7 @@ def learned_scores(
     statistics: np.ndarray,
     regulators: np.ndarray,
     known: sp.csr_matrix,
+    belief: np.ndarray | None = None,
     *,
     config: RegulationConfig,
     seed: int,
@@ -44,6 +45,8 @@ def learned_scores(
         Rows that may regulate, ``[t]``.
     known
         Signs of the known edges, ``[n, n]``; `UNKNOWN_SIGN` where it is not known.
+    belief
+        Log odds of each edge by what is known of the genes from other cells, ``[t, n]``; None: nothing is.
     config
         Of the training.
     seed
@@ -74,7 +77,7 @@ def learned_scores(
     def facts(seen: sp.csr_matrix, pairs: np.ndarray | None = None) -> np.ndarray:
         if pairs is not None:
             pairs = np.stack([place[pairs[:, 0]], pairs[:, 1]], axis=1)
-        return pair_evidence(seen, context, similarity, statistics, alike, regulators, pairs)
+        return pair_evidence(seen, context, similarity, statistics, alike, regulators, pairs, belief)
 
     everything = facts(present)
     total, positive = np.zeros(context.shape, dtype=np.float64), np.zeros(context.shape, dtype=np.float64)

@@ -94,3 +94,7 @@ def test_evidence_equals_loops_over_a_graph():
             np.testing.assert_allclose(found[a, j], expected, atol=1e-5, err_msg=str(EVIDENCE))
     pairs = np.array([[1, 4], [3, 0]])
     np.testing.assert_array_equal(pair_evidence(*given, pairs), found[pairs[:, 0], pairs[:, 1]])
+    belief = np.random.default_rng(0).normal(size=found.shape[:2]).astype(np.float32)
+    more = pair_evidence(*given, pairs, belief)
+    np.testing.assert_array_equal(more[:, :-1], found[pairs[:, 0], pairs[:, 1]])
+    np.testing.assert_array_equal(more[:, -1], belief[pairs[:, 0], pairs[:, 1]])
