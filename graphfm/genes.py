@@ -19,6 +19,8 @@ from graphfm.io.files import writable
 
 __all__ = ["GeneReport", "Vocabulary", "align_genes", "vocabulary"]
 
+Organism = Literal["auto", "human", "mouse", "other"]
+
 logger = logging.getLogger(__name__)
 
 # Columns of var that public data sets keep symbols or ids in, in lower case and singular.
@@ -151,7 +153,7 @@ def _share(adata: AnnData, layer: str | None, known: np.ndarray) -> float:
 def align_genes(
     adata: AnnData,
     *,
-    organism: Literal["auto", "human", "mouse", "other"] = ...,
+    organism: Organism = ...,
     gene_key: str | None = ...,
     layer: str | None = ...,
     copy: Literal[False] = ...,
@@ -160,7 +162,7 @@ def align_genes(
 def align_genes(
     adata: AnnData,
     *,
-    organism: Literal["auto", "human", "mouse", "other"] = ...,
+    organism: Organism = ...,
     gene_key: str | None = ...,
     layer: str | None = ...,
     copy: Literal[True],
@@ -168,7 +170,7 @@ def align_genes(
 def align_genes(
     adata: AnnData,
     *,
-    organism: Literal["auto", "human", "mouse", "other"] = "auto",
+    organism: Organism = "auto",
     gene_key: str | None = None,
     layer: str | None = None,
     copy: bool = False,
@@ -235,7 +237,7 @@ def align_genes(
     return (target, report) if copy else report
 
 
-def align_what_is_known(adata: AnnData, *, organism: Literal["auto", "human", "mouse", "other"] = "auto") -> GeneReport:
+def align_what_is_known(adata: AnnData, *, organism: Organism = "auto") -> GeneReport:
     """As `align_genes`, in place; where the vocabulary knows none of the genes, all are kept outside it.
 
     Parameters

@@ -2,7 +2,6 @@
 
 import logging
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -11,6 +10,7 @@ from anndata import AnnData
 
 from graphfm import _keys, genes, io
 from graphfm._checks import check_key_added
+from graphfm.genes import Organism
 from graphfm.io.files import writable
 from graphfm.io.matrix import Kind, stored_values
 from graphfm.memory import announced
@@ -21,7 +21,6 @@ from graphfm.tl.embedding import embed
 
 logger = logging.getLogger(__name__)
 
-Organism = Literal["auto", "human", "mouse", "other"]
 Part = tuple[AnnData, str | None, Kind, Organism]
 """Cells, where their expression is, what it is, and whose genes."""
 

@@ -1,7 +1,6 @@
 """Whom cells listen to in a trained model."""
 
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import scipy.sparse as sp
@@ -10,7 +9,9 @@ from scipy.special import entr
 
 from graphfm import _keys, io
 from graphfm._checks import check_key_added, check_tile_size
+from graphfm.genes import Organism
 from graphfm.io.files import writable
+from graphfm.io.matrix import Kind
 from graphfm.models.graphfm import GraphFM
 from graphfm.tl.graphs import build_graphs
 
@@ -23,8 +24,8 @@ def attention(
     key_added: str = _keys.ATTENTION,
     relations: tuple[str, ...] | None = None,
     layer: str | None = None,
-    kind: Literal["counts", "normalized", "log1p"] = "counts",
-    organism: Literal["auto", "human", "mouse", "other"] = "auto",
+    kind: Kind = "counts",
+    organism: Organism = "auto",
     tile_size: int = 8192,
     copy: bool = False,
 ) -> AnnData | None:

@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -14,7 +13,9 @@ from tqdm import tqdm
 from graphfm import _keys, io
 from graphfm._checks import check_device, check_key_added, check_scratch, check_tile_size
 from graphfm.allocator import give_back_freed_memory
+from graphfm.genes import Organism
 from graphfm.io.files import writable
+from graphfm.io.matrix import Kind
 from graphfm.memory import announced
 from graphfm.models.graphfm import GraphFM
 from graphfm.models.inputs import CHUNK, CellGraph
@@ -30,8 +31,8 @@ def embed(
     key_added: str = _keys.X_GRAPHFM,
     relations: tuple[str, ...] | None = None,
     layer: str | None = None,
-    kind: Literal["counts", "normalized", "log1p"] = "counts",
-    organism: Literal["auto", "human", "mouse", "other"] = "auto",
+    kind: Kind = "counts",
+    organism: Organism = "auto",
     tile_size: int = 8192,
     weigh: bool = True,
     scratch: str | Path | None = None,

@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -12,6 +11,8 @@ import torch
 from anndata import AnnData
 
 from graphfm import _keys, io
+from graphfm.genes import Organism
+from graphfm.io.matrix import Kind
 from graphfm.metrics.integration import LEAST_OF_BATCH
 from graphfm.metrics.labels import knn_accuracy
 from graphfm.models.graphfm import GraphFM
@@ -33,8 +34,8 @@ def evaluate(
     model: GraphFM | str | Path | None = None,
     library_key: str | None = None,
     layer: str | None = None,
-    kind: Literal["counts", "normalized", "log1p"] = "counts",
-    organism: Literal["auto", "human", "mouse", "other"] = "auto",
+    kind: Kind = "counts",
+    organism: Organism = "auto",
     seed: int = 0,
     allow_seen: bool = False,
 ) -> pd.DataFrame:
@@ -131,7 +132,7 @@ def components_by_batch(
     batches: pd.Series,
     *,
     layer: str | None = None,
-    kind: Literal["counts", "normalized", "log1p"] = "counts",
+    kind: Kind = "counts",
 ) -> np.ndarray:
     """Ten principal components of each batch alone, as scGraph asks for.
 

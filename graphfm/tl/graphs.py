@@ -1,12 +1,12 @@
 """The cell graphs that a data set lacks."""
 
 import logging
-from typing import Literal
 
 from anndata import AnnData
 
 from graphfm import _keys, io
 from graphfm.io.files import writable
+from graphfm.io.matrix import Kind
 
 logger = logging.getLogger(__name__)
 
@@ -17,7 +17,7 @@ def build_graphs(
     relations: tuple[str, ...] | None = None,
     library_key: str | None = None,
     layer: str | None = None,
-    kind: Literal["counts", "normalized", "log1p"] = "counts",
+    kind: Kind = "counts",
 ) -> None:
     """Build the cell graphs that are missing, with default settings.
 

@@ -3,7 +3,6 @@
 import logging
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -14,6 +13,7 @@ from graphfm import _keys, io
 from graphfm._checks import check_device, check_key_added, check_tile_size
 from graphfm.data.cell_groups import group_numbers
 from graphfm.data.prepare import cell_graph, cell_neighborhood
+from graphfm.genes import Organism
 from graphfm.io.files import writable
 from graphfm.io.matrix import Kind
 from graphfm.memory import announced
@@ -36,7 +36,7 @@ def integrate(
     model: GraphFM | str | Path | None = None,
     layer: str | None = None,
     kind: Kind = "counts",
-    organism: Literal["auto", "human", "mouse", "other"] = "auto",
+    organism: Organism = "auto",
     tile_size: int = 8192,
     device: str = "cpu",
     key_added: str = "X_integrated",

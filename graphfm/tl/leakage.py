@@ -1,12 +1,14 @@
 """Were these cells among those that a model was pre-trained on?"""
 
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from anndata import AnnData
 
 from graphfm import io
+from graphfm.genes import Organism
+from graphfm.io.matrix import Kind
 from graphfm.models.graphfm import GraphFM
 
 
@@ -51,8 +53,8 @@ def leakage(
     model: GraphFM | str | Path | None = None,
     *,
     layer: str | None = None,
-    kind: Literal["counts", "normalized", "log1p"] = "counts",
-    organism: Literal["auto", "human", "mouse", "other"] = "auto",
+    kind: Kind = "counts",
+    organism: Organism = "auto",
 ) -> Leakage:
     """Tell whether a model was pre-trained on these cells: then no score on them says how it does on new ones.
 

@@ -18,7 +18,7 @@ from graphfm._checks import check_device, check_unique_genes
 from graphfm._vocabulary import vocabulary
 from graphfm.data.profiles import NUM_COMPONENTS, gene_profiles, gene_statistics, shuffled
 from graphfm.io.files import writable
-from graphfm.io.matrix import stored_values
+from graphfm.io.matrix import Kind, stored_values
 from graphfm.memory import announced
 from graphfm.models.knowledge import RegulatoryKnowledge
 from graphfm.nn.context import context_scores
@@ -37,7 +37,7 @@ def infer_grn(
     known: pd.DataFrame | None = None,
     model: RegulatoryKnowledge | None = None,
     layer: str | None = None,
-    kind: Literal["counts", "normalized", "log1p"] = "counts",
+    kind: Kind = "counts",
     max_edges: int | None = 1_000_000,
     regulon_size: int = 50,
     min_confidence: float = 0.5,

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -23,9 +22,9 @@ from graphfm.data.cell_groups import (
     residual_components,
     small_groups,
 )
-from graphfm.genes import align_what_is_known
+from graphfm.genes import Organism, align_what_is_known
 from graphfm.io.files import writable
-from graphfm.io.matrix import log_normalize, stack, stored_values
+from graphfm.io.matrix import Kind, log_normalize, stack, stored_values
 from graphfm.memory import announced
 from graphfm.models.background import Background, Population
 from graphfm.models.graphfm import GraphFM
@@ -74,8 +73,8 @@ def find_rare(
     model: GraphFM | str | Path | None = None,
     use_rep: str | None = None,
     layer: str | None = None,
-    kind: Literal["counts", "normalized", "log1p"] = "counts",
-    organism: Literal["auto", "human", "mouse", "other"] = "auto",
+    kind: Kind = "counts",
+    organism: Organism = "auto",
     n_shuffles: int = 1,
     n_resamples: int = 10,
     key_added: str = "rare",

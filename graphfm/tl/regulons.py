@@ -1,6 +1,6 @@
 """Regulons: their activity in cells, and the network as a graph."""
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -8,6 +8,7 @@ import scipy.sparse as sp
 from anndata import AnnData
 
 from graphfm import _keys, io
+from graphfm.io.matrix import Kind
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -18,7 +19,7 @@ def regulon_activity(
     *,
     key: str = _keys.GRN,
     layer: str | None = None,
-    kind: Literal["counts", "normalized", "log1p"] = "counts",
+    kind: Kind = "counts",
 ) -> None:
     r"""How active each transcription factor's regulon is in each cell.
 

@@ -14,6 +14,7 @@ from anndata import AnnData
 
 from graphfm import __version__, io
 from graphfm._checks import check_device, make_folder
+from graphfm.genes import Organism
 from graphfm.io.files import is_lazy, replacing
 from graphfm.models.graphfm import GraphFM, GraphFMConfig
 from graphfm.models.inputs import CellGraph
@@ -28,7 +29,7 @@ def prepare(
     *,
     name: str | None = None,
     layer: str | None = None,
-    organism: Literal["auto", "human", "mouse", "other"] = "auto",
+    organism: Organism = "auto",
     library_key: str | None = None,
 ) -> Path:
     """Do once what `pretrain` would do with a data set before its first step, and in every process.
@@ -102,7 +103,7 @@ def pretrain(
     size: Literal["tiny", "small", "base"] = "small",
     config=None,
     layer: str | None = None,
-    organism: Literal["auto", "human", "mouse", "other"] = "auto",
+    organism: Organism = "auto",
     library_key: str | None = None,
     device: str = "cpu",
     shard: bool = False,
