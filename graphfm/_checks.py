@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from graphfm import _keys
 
 if TYPE_CHECKING:
+    import pandas as pd
     from anndata import AnnData
 
 
@@ -22,6 +23,33 @@ def check_key_added(key: str) -> None:
     """
     if key in (_keys.X_PCA, _keys.SPATIAL, _keys.NEIGHBORS, _keys.SPATIAL_NEIGHBORS, _keys.GENES):
         raise ValueError(f"key_added={key!r} would overwrite what the graphs are made of. Choose another name.")
+
+
+def check_column(obs: pd.DataFrame, key: str, argument: str, *, complete: bool = False, name: str = "adata") -> None:
+    """Refuse a column of `obs` that is not there.
+
+    Parameters
+    ----------
+    obs
+        Of the cells.
+    key
+        Of the column.
+    argument
+        That names it.
+    complete
+        Every cell must have a value.
+    name
+        Of the data set, for the message.
+
+    Raises
+    ------
+    KeyError, ValueError
+        There is no such column; values are missing where they must not.
+    """
+    if key not in obs:
+        raise KeyError(f"{name}.obs has no column {argument}={key!r}. Pass one that is there: {list(obs.columns)}.")
+    if complete and (missing := int(obs[key].isna().sum())):
+        raise ValueError(f"{name}.obs[{key!r}] is missing for {missing} cells. Label them or drop them.")
 
 
 def check_tile_size(tile_size: int) -> None:

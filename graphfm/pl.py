@@ -8,6 +8,7 @@ from anndata import AnnData
 from matplotlib.axes import Axes
 
 from graphfm import _keys
+from graphfm._checks import check_column
 
 # Okabe and Ito's eight colours, safe for colour-blind readers, then four of Paul Tol's muted ones
 PALETTE = (
@@ -368,8 +369,7 @@ def _cells_of(adata: AnnData, slide: str | None, library_key: str | None) -> np.
     """Which cells are of a slide; all without a column."""
     if library_key is None:
         return np.ones(adata.n_obs, dtype=bool)
-    if library_key not in adata.obs:
-        raise KeyError(f"adata.obs has no {library_key!r} (found: {list(adata.obs)}). Pass library_key=.")
+    check_column(adata.obs, library_key, "library_key")
     cells = (adata.obs[library_key].astype(str) == str(slide)).to_numpy()
     if not cells.any():
         raise ValueError(

@@ -183,7 +183,7 @@ def test_slides_smaller_than_the_neighbourhood(toy, model, caplog):
     del toy.obsp["spatial_connectivities"]
     with pytest.raises(ValueError, match="'single' has 1"):
         tl.build_graphs(toy, library_key="slide")
-    with pytest.raises(KeyError, match=r"adata.obs has no 'slice'.*'slide'"):
+    with pytest.raises(KeyError, match=r"library_key='slice'.*'slide'"):
         tl.build_graphs(toy, library_key="slice")
 
 

@@ -10,6 +10,7 @@ import pandas as pd
 from anndata import AnnData
 
 from graphfm import _keys, io
+from graphfm._checks import check_column
 from graphfm.io.files import writable
 
 logger = logging.getLogger(__name__)
@@ -174,13 +175,8 @@ def _coordinates(adata: AnnData, spatial_key: str) -> np.ndarray:
 def _library(adata: AnnData, library_key: str | None) -> pd.Categorical:
     if library_key is None:
         return pd.Categorical(["all"] * adata.n_obs)
-    if library_key not in adata.obs:
-        found = ", ".join(map(repr, adata.obs.columns)) or "none"
-        raise KeyError(f"adata.obs has no {library_key!r}. Pass library_key= of the column of slides (found: {found}).")
-    values = adata.obs[library_key]
-    if values.isna().any():
-        raise ValueError(f"adata.obs[{library_key!r}] is missing for {int(values.isna().sum())} cells.")
-    return pd.Categorical(values.astype(str))
+    check_column(adata.obs, library_key, "library_key", complete=True)
+    return pd.Categorical(adata.obs[library_key].astype(str))
 
 
 def _check_sizes(library: pd.Categorical, kind: str, n_neighbors: int | None) -> None:

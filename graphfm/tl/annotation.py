@@ -9,7 +9,7 @@ import scipy.sparse as sp
 from anndata import AnnData
 
 from graphfm import _keys, genes, io
-from graphfm._checks import check_key_added
+from graphfm._checks import check_column, check_key_added
 from graphfm.genes import Organism
 from graphfm.io.files import writable
 from graphfm.io.matrix import Kind, stored_values
@@ -153,10 +153,7 @@ def annotate(
 
 
 def _labels(adata: AnnData, key: str, name: str) -> pd.Series:
-    if key not in adata.obs:
-        raise KeyError(
-            f"{name}.obs has no {key!r}. Pass the column with cell types (found: {list(adata.obs.columns)})."
-        )
+    check_column(adata.obs, key, "label_key", name=name)
     labels = adata.obs[key].astype(object)
     labels = labels.where(labels.isna(), labels.astype(str))
     if labels.nunique() < 2:

@@ -9,7 +9,7 @@ import scipy.sparse as sp
 from anndata import AnnData
 
 from graphfm import _keys, io
-from graphfm._checks import check_key_added, check_unique_genes
+from graphfm._checks import check_column, check_key_added, check_unique_genes
 from graphfm.data.cell_groups import group_numbers
 from graphfm.io.files import writable
 from graphfm.io.matrix import Kind, stored_values
@@ -234,11 +234,7 @@ def _check_number(number: int | None, num_cells: int, name: str) -> None:
 
 def _types(obs: pd.DataFrame, key: str) -> pd.DataFrame:
     """``[cells, types]``, 1 where a cell is of a type."""
-    if key not in obs:
-        raise KeyError(f"adata.obs has no {key!r}. Pass the column with cell types (found: {list(obs.columns)}).")
-    missing = int(obs[key].isna().sum())
-    if missing:
-        raise ValueError(f"adata.obs[{key!r}] is missing for {missing} of {len(obs)} cells. Label or drop them.")
+    check_column(obs, key, "cell_type_key", complete=True)
     types = pd.get_dummies(obs[key].astype(str))
     if types.shape[1] < 2:
         raise ValueError(f"adata.obs[{key!r}] has one type only. Niches are told apart by two or more.")

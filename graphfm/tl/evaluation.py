@@ -11,6 +11,7 @@ import torch
 from anndata import AnnData
 
 from graphfm import _keys, io
+from graphfm._checks import check_column
 from graphfm.genes import Organism
 from graphfm.io.matrix import Kind
 from graphfm.metrics.integration import LEAST_OF_BATCH
@@ -84,8 +85,7 @@ def evaluate(
     from graphfm.tasks import cell_types, integration
 
     adata, keys = io.as_anndata(adata), (keys,) if isinstance(keys, str) else keys
-    if label_key not in adata.obs:
-        raise KeyError(f"adata.obs has no {label_key!r} (found: {list(adata.obs)}).")
+    check_column(adata.obs, label_key, "label_key")
     labelled = adata.obs[label_key].notna().to_numpy()
     if (number := adata.obs[label_key].nunique()) < 2:
         raise ValueError(f"label_key={label_key!r} must tell at least two kinds of cells apart, got {number}.")

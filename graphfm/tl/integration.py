@@ -10,7 +10,7 @@ import torch
 from anndata import AnnData
 
 from graphfm import _keys, io
-from graphfm._checks import check_device, check_key_added, check_tile_size
+from graphfm._checks import check_column, check_device, check_key_added, check_tile_size
 from graphfm.data.cell_groups import group_numbers
 from graphfm.data.prepare import cell_graph, cell_neighborhood
 from graphfm.genes import Organism
@@ -167,15 +167,8 @@ def carried(
 
 def batch_names(adata: AnnData, batch_key: str) -> pd.Series:
     """The batch of each cell; an error where there is no such column, or it misses cells or names one batch only."""
-    if batch_key not in adata.obs:
-        raise KeyError(
-            f"adata.obs has no {batch_key!r}. Pass the column that names batches (found: {list(adata.obs.columns)})."
-        )
+    check_column(adata.obs, batch_key, "batch_key", complete=True)
     batches = adata.obs[batch_key]
-    if batches.isna().any():
-        raise ValueError(
-            f"adata.obs[{batch_key!r}] is missing for {int(batches.isna().sum())} cells. Name their batch or drop them."
-        )
     names = batches.astype(str)
     if names.nunique() < 2:
         raise ValueError(

@@ -12,7 +12,7 @@ from anndata import AnnData
 from tqdm import tqdm
 
 from graphfm import _keys, io
-from graphfm._checks import check_device, check_unique_genes
+from graphfm._checks import check_column, check_device, check_unique_genes
 from graphfm.data.cell_groups import (
     abundant_types,
     balanced_graph,
@@ -499,8 +499,8 @@ def _check(
         raise ValueError(
             f"adata has {adata.n_obs} cells: at least {LEAST_CELLS} are needed to tell rare from abundant."
         )
-    if batch_key is not None and batch_key not in adata.obs:
-        raise KeyError(f"adata.obs has no column batch_key={batch_key!r} (found: {list(adata.obs)}).")
+    if batch_key is not None:
+        check_column(adata.obs, batch_key, "batch_key")
     if use_rep is not None and use_rep not in adata.obsm:
         raise KeyError(f"adata.obsm has no {use_rep!r} (found: {list(adata.obsm)}). Compute it, or leave out use_rep=.")
     if not 0 < max_fraction <= 0.25:
