@@ -353,6 +353,7 @@ class GraphFM(nn.Module):
         self,
         repo_id: str,
         *,
+        license: str = "unknown",
         token: str | None = None,
         private: bool = False,
     ) -> str:
@@ -365,6 +366,9 @@ class GraphFM(nn.Module):
         ----------
         repo_id
             ``"owner/name"``; created where it is not there.
+        license
+            Of the weights, as the Hub names licences: ``"bsd-3-clause"`` is that of graphfm, but the cells that were
+            trained on have terms of their own.
         token
             Of the account; default: the one that is logged in.
         private
@@ -381,7 +385,7 @@ class GraphFM(nn.Module):
         """
         from graphfm.models import hub
 
-        return hub.push(self, repo_id, token=token, private=private)
+        return hub.push(self, repo_id, license=license, token=token, private=private)
 
     @classmethod
     def from_hub(cls, repo_id: str, *, revision: str | None = None, token: str | None = None) -> "GraphFM":

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 CARD = """---
 library_name: graphfm
+license: {license}
 tags: [single-cell, spatial-omics, graph-transformer]
 ---
 
@@ -29,13 +30,13 @@ Weights of a graph foundation model for single-cell and spatial omics.
 """
 
 
-def push(model: "GraphFM", repo_id: str, *, token: str | None, private: bool) -> str:
+def push(model: "GraphFM", repo_id: str, *, license: str, token: str | None, private: bool) -> str:
     """See `GraphFM.push_to_hub`."""
     api = _hub().HfApi(token=token)
     api.create_repo(repo_id, private=private, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         save_model(model, folder, metadata={})
-        Path(folder, "README.md").write_text(card(model, repo_id), encoding="utf-8")
+        Path(folder, "README.md").write_text(card(model, repo_id, license), encoding="utf-8")
         return str(api.upload_folder(repo_id=repo_id, folder_path=folder, commit_message="Weights and card"))
 
 
@@ -44,10 +45,11 @@ def fetch(repo_id: str, *, revision: str | None, token: str | None) -> "GraphFM"
     return load_model(_hub().hf_hub_download(repo_id, MODEL_FILE, revision=revision, token=token))
 
 
-def card(model: "GraphFM", repo_id: str) -> str:
+def card(model: "GraphFM", repo_id: str, license: str) -> str:
     """Model card: shape, corpus and what is known of it."""
     return CARD.format(
         name=repo_id,
+        license=license,
         config=", ".join(f"{key} {value}" for key, value in model.config_dict().items()),
         number=sum(parameter.numel() for parameter in model.parameters()),
         corpus=trained_on(model.training_record),

@@ -40,9 +40,10 @@ def test_there_and_back(hub):
     model = make_model()
     model.seen = torch.tensor([3, 7], dtype=torch.int32)
     model.training_record = '{"data": [["pbmc", 2700, 2000, "abc"]]}'
-    assert model.push_to_hub("lab/large", token="secret", private=True) == "hub:lab/large"
+    assert model.push_to_hub("lab/large", license="cc-by-4.0", token="secret", private=True) == "hub:lab/large"
     assert hub.asked == [{"token": "secret", "repo_id": "lab/large", "private": True, "exist_ok": True}]
     card = Path(hub.root, "lab/large/README.md").read_text()
+    assert "\nlicense: cc-by-4.0\n" in card
     assert "pbmc (2,700 cells)" in card and "dim 16" in card and "2 hashes" in card
     again = GraphFM.from_hub("lab/large", revision="v1")
     assert hub.asked[-1] == {"revision": "v1", "token": None}
