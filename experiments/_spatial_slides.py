@@ -14,6 +14,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from graphfm import datasets, io, pp, tl
 from graphfm.genes import align_what_is_known
+from graphfm.models import GraphFM
 from graphfm.tl.slices import neighborhood_mean, slice_components, tissue_neighbors
 
 COMPONENTS, NEIGHBORS = 15, 18
@@ -99,15 +100,26 @@ def tissue_embedding(adata: AnnData, seed: int) -> np.ndarray:
 
 def trunk_embedding(adata: AnnData, seed: int) -> np.ndarray:
     """`graphfm.tl.embed` with the package's weights, over the cells that look alike and those that touch."""
+    return embedded(adata, seed, GraphFM.from_pretrained())
+
+
+def untrained_embedding(adata: AnnData, seed: int) -> np.ndarray:
+    """The same with weights as they are before training, new ones a seed."""
+    return embedded(adata, seed, tl.new_model("small", seed=seed).eval())
+
+
+def embedded(adata: AnnData, seed: int, model: GraphFM) -> np.ndarray:
+    """States of the trunk."""
     pp.knn_graph(adata, kind=kind(adata), seed=seed)
     pp.spatial_graph(adata, library_key="slide")
-    tl.embed(adata, kind=kind(adata), weigh=False)
+    tl.embed(adata, model, kind=kind(adata), weigh=False)
     return adata.obsm["X_graphfm"]
 
 
 EMBEDDINGS: dict[str, Embedding] = {
     "pca": components,
     "neighbor_mean": surroundings,
+    "graphfm:random": untrained_embedding,
     "graphfm:trunk": trunk_embedding,
     "graphfm": tissue_embedding,
 }

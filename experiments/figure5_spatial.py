@@ -30,7 +30,8 @@ MAPS = {
 MARKERS = {"mixture": "o", "field": "s", "own": "D"}
 LABELS = {"pca": "PCA, no graph", "neighbor_mean": "mean of 18 neighbours", "linear": "the same, zero-shot"}
 LABELS |= {"banksy": "BANKSY", "graphst": "GraphST", "stagate": "STAGATE", "novae": "Novae"}
-LABELS |= {"graphfm:trunk": "graphfm, trunk", "graphfm:shuffled": "graphfm, shuffled", "graphfm": "graphfm"}
+LABELS |= {"graphfm:random": "graphfm, untrained trunk", "graphfm:trunk": "graphfm, trunk"}
+LABELS |= {"graphfm:shuffled": "graphfm, shuffled", "graphfm": "graphfm"}
 
 
 def scores(ax: Axes, records: Sequence[dict]) -> None:

@@ -16,8 +16,8 @@ Scores:  of domains at the true number: ``ari``, ``nmi``, ``border_f1``, ``small
          slides. Of genes: medians of ``spearman`` and ``rmse``.
 Rule:    one recipe for all slides, fixed before the table: ``neighbor_mean`` is the mean over 18 of 15 components of
          genes standardised slide by slide. Peers: their packages' defaults (`_spatial_peers`). Five seeds.
-Variant: ``graphfm:trunk``, the embedding of the package's weights; ``graphfm:shuffled``, coordinates dealt among
-         cells, which is a shuffled graph; no graph is ``pca``.
+Variant: ``graphfm:trunk``, the embedding of the package's weights; ``graphfm:random``, of untrained ones;
+         ``graphfm:shuffled``, coordinates dealt among cells, which is a shuffled graph; no graph is ``pca``.
 
 Read with care: graphfm's clusterer was made with DLPFC 151673, osmFISH, STARmap V1, mPFC BZ5 and HER2 A, B in view; the
 other slides were not looked at. DLPFC's sections share one donor; STARmap's labels were smoothed or drawn by authors of
@@ -55,7 +55,8 @@ METHODS: dict[str, tuple[str, ...]] = {
     "scale": ("graphfm",),
 }
 ORDER = ("shuffled", "pca", "neighbor_mean", "linear", "banksy", "graphst", "stagate", "novae")
-ORDER += ("kmeans", "gene_mean", "knn_15", "knn_50", "graphfm:trunk", "graphfm:shuffled", "graphfm", "oracle")
+ORDER += ("kmeans", "gene_mean", "knn_15", "knn_50")
+ORDER += ("graphfm:random", "graphfm:trunk", "graphfm:shuffled", "graphfm", "oracle")
 OTHER_SCORES = ("border_f1", "smallest_recall", "chaos", "pas")
 CLUSTERERS = ("mixture", "field", "own")
 XENIUM = "xenium_mouse_brain"
