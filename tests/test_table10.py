@@ -1,0 +1,88 @@
+"""Table 10: its rows are one change each, on the cells they say, and it shows what was kept."""
+
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import sparse as sp
+
+from graphfm import datasets
+
+FOLDER = Path(__file__).parent.parent / "experiments"
+sys.path.insert(0, str(FOLDER))
+
+import _spine  # noqa: E402
+import table0_embedding as table0  # noqa: E402
+import table10_pretraining as table10  # noqa: E402
+
+
+def test_rows_change_one_thing():
+    recipe = asdict(table10.VARIANTS["small"])
+    for name, variant in table10.VARIANTS.items():
+        changed = {key for key, value in asdict(variant).items() if value != recipe[key]}
+        assert changed == {"dim", "num_layers"} if name == "tiny" else len(changed) == (name != "small")
+
+
+@pytest.mark.parametrize("share", [0.5, 1.0])
+def test_part_of_the_cells(share):
+    tissue = datasets.toy(num_cells=400, num_genes=60, num_tfs=8)
+    strip = table10.part(tissue, share)
+    assert strip.n_obs == 400 * share
+    left = tissue.obs_names.isin(strip.obs_names)
+    x = tissue.obsm["spatial"][:, 0]
+    assert share == 1 or x[left].max() <= x[~left].min()
+    del tissue.obsm["spatial"]
+    drawn = table10.part(tissue, share)
+    assert drawn.n_obs == 400 * share and drawn.obs_names.is_unique
+    assert share == 1 or not drawn.obs_names.equals(strip.obs_names)
+
+
+@pytest.mark.parametrize(("relation", "used"), [("knn", {"knn"}), ("spatial", {"spatial"}), (None, {"knn", "spatial"})])
+def test_corpus_has_the_graphs_that_are_named(relation, used):
+    (adata,) = table10.corpus(table10.Variant(relation=relation), smoke=True).values()
+    there = {
+        name for name, key in (("knn", "connectivities"), ("spatial", "spatial_connectivities")) if key in adata.obsp
+    }
+    assert there == used
+    assert all(sp.issparse(graph) for graph in adata.obsp.values())
+
+
+def test_nats_are_the_same_again_and_better_trained_than_not():
+    case = table0.SMOKE[0]
+    _, cells = table10.labelled(case)
+    model, cost = table10.trained("untrained", True)
+    first = table10.nats(model, cells)
+    assert first == table10.nats(model, cells) and np.isfinite(first) and cost["seconds"] == 0
+
+
+def test_table_is_of_the_records():
+    base = {
+        "seed": 0,
+        "avgbio": 0.5,
+        "carrier": 0.4,
+        "reader": 0.3,
+        "nats": 0.1,
+        "num_parameters": 1000,
+        "seconds": 90.0,
+    }
+    names = ("untrained", "small")
+    records = [
+        base | {"dataset": name, "setting": setting, "method": method, "avgbio": 0.5 + 0.1 * (method == "small")}
+        for name, setting in (("a", "cell_types"), ("b", "cell_types"), ("c", "domains"))
+        for method in names
+    ]
+    text = table10.table(records)
+    assert "| `small` | 0.100 | 0.100 | 0.600 | 0.600 | 0.400 | 0.400 | 0.300 | 0.300 | 1,000 |  | 1.5 |" in text
+    assert "2 of cell types, 1 of domains" in text
+    assert "`small`" not in table10.table(records[:-1])  # a row that is not whole is not shown
+    assert table10.table([]) == ""
+
+
+def test_readme_shows_the_records():
+    kept = _spine.read(table10.PATH)
+    if not kept:
+        pytest.skip(f"{table10.PATH.name} has no records yet")
+    block = _spine.README.read_text().split("<!-- table10 -->\n")[1].split("<!-- /table10 -->")[0]
+    assert block == table10.table(kept), "run: python experiments/table10_pretraining.py --readme"
