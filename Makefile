@@ -30,7 +30,7 @@ lint: setup
 
 # make table-0 runs (or completes) experiments/table0_*.py; make tables rebuilds all tables and figures from their records
 table-%: setup
-	$(BIN)/python experiments/table$**.py
+	$(BIN)/python experiments/table$*_*.py
 
 tables: setup
 	for table in $(TABLES); do $(BIN)/python $$table --readme || exit 1; done

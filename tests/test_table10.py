@@ -14,6 +14,7 @@ FOLDER = Path(__file__).parent.parent / "experiments"
 sys.path.insert(0, str(FOLDER))
 
 import _spine  # noqa: E402
+import figure10_pretraining as figure10  # noqa: E402
 import table0_embedding as table0  # noqa: E402
 import table10_pretraining as table10  # noqa: E402
 
@@ -78,6 +79,16 @@ def test_table_is_of_the_records():
     assert "2 of cell types, 1 of domains" in text
     assert "`small`" not in table10.table(records[:-1])  # a row that is not whole is not shown
     assert table10.table([]) == ""
+
+
+def test_figure_is_of_the_rows_that_are_whole():
+    made = figure10.made_up()
+    left, middle, right, *_ = figure10.figure(made).axes
+    assert [line.get_xdata().size for line in (left.lines[0], middle.lines[0])] == [3, 4]
+    assert len(right.patches) == len(table10.VARIANTS)
+    some = [record for record in made if record["method"] in ("untrained", "small", "tiny")]
+    few = figure10.figure(some[:-1] + made[:0]).axes
+    assert len(few[2].patches) < 4
 
 
 def test_readme_shows_the_records():
