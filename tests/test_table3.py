@@ -46,6 +46,20 @@ def test_methods_find_what_is_planted(expression, name):
         )
 
 
+def test_what_pretraining_adds_is_of_the_same_splits():
+    base = {"network": "STRING", "setting": "tfs"}
+    made = [
+        base | {"dataset": dataset, "method": method, "seed": seed, "auprc": 0.2 + more, "auroc": 0.5 + seed * 0.3}
+        for dataset in ("a", "b")
+        for seed in (0, 1)
+        for method, more in (("graphfm", 0.4 * seed), ("graphfm:pretrained", 0.1))
+        if seed == 0 or method == "graphfm"
+    ]
+    (_, told) = table3.pretrained(made, "tfs")
+    assert "AUPRC +0.100 (+0.100 to +0.100), above on 2 of 2; AUROC +0.000" in told
+    assert table3.pretrained(made, "edges") == [] == table3.pretrained(made[:1], "tfs")
+
+
 def test_clr_equals_a_loop(expression):
     r = np.abs(np.nan_to_num(np.corrcoef(expression[:, [0, 1, 2, 3, 5, 6, 7]].T)))
     expected = np.zeros_like(r)
