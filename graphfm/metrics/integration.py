@@ -11,6 +11,13 @@ LEAST_OF_TYPE, LEAST_OF_BATCH = 10, 100
 """Cells that a type needs in all, and a batch, to have a say in `scgraph`."""
 
 
+def _cells(embedding: np.ndarray, types: np.ndarray, batches: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Checked: the embedding, the types and the batches as numbers."""
+    kind = _checks.codes(types, name="types")
+    batch = _checks.codes(batches, name="batches", num_rows=len(kind))
+    return _checks.matrix(embedding, name="embedding", num_rows=len(kind)), kind, batch
+
+
 def mixing(embedding: np.ndarray, batches: np.ndarray, *, k: int = 90) -> float:
     r"""iLISI: how many batches a cell's neighbours are of, scaled to 0 (one) to 1 (all alike).
 
@@ -84,9 +91,7 @@ def batch_silhouette(embedding: np.ndarray, types: np.ndarray, batches: np.ndarr
     """
     from sklearn.metrics import silhouette_samples
 
-    kind = _checks.codes(types, name="types")
-    batch = _checks.codes(batches, name="batches", num_rows=len(kind))
-    x = _checks.matrix(embedding, name="embedding", num_rows=len(kind))
+    x, kind, batch = _cells(embedding, types, batches)
     _checks.several(kind, name="types")
     _checks.several(batch, name="batches")
     mixed = []
@@ -155,9 +160,7 @@ def across_batches(embedding: np.ndarray, types: np.ndarray, batches: np.ndarray
 
     from graphfm.metrics.labels import label_accuracy
 
-    kind = _checks.codes(types, name="types")
-    batch = _checks.codes(batches, name="batches", num_rows=len(kind))
-    x = _checks.matrix(embedding, name="embedding", num_rows=len(kind))
+    x, kind, batch = _cells(embedding, types, batches)
     _checks.several(kind, name="types")
     _checks.several(batch, name="batches")
     predicted = np.full(len(kind), -1)
@@ -207,9 +210,7 @@ def scgraph(
     ----------
     Wang, Leskovec and Regev 2025, doi:10.1038/s41587-025-02702-z ("Corr-Weighted").
     """
-    kind = _checks.codes(types, name="types")
-    batch = _checks.codes(batches, name="batches", num_rows=len(kind))
-    x = _checks.matrix(embedding, name="embedding", num_rows=len(kind))
+    x, kind, batch = _cells(embedding, types, batches)
     own = _checks.matrix(components, name="components", num_rows=len(kind))
     kept = np.flatnonzero(np.bincount(kind) >= LEAST_OF_TYPE)
     large = np.flatnonzero(np.bincount(batch) >= LEAST_OF_BATCH)
