@@ -49,7 +49,6 @@ def parts(ax: Axes, means: pd.DataFrame) -> None:
     colors = [pl.PALETTE[0] if row == "small" else "#BBBBBB" for row in rows]
     ax.barh(rows[::-1], means.loc[rows[::-1], "reader"], color=colors[::-1])
     ax.set(xlabel="AvgBIO of the reader alone")
-    ax.set_xlim(left=0.9 * means["reader"].min())
     ax.spines[["top", "right"]].set_visible(False)
 
 
@@ -64,7 +63,9 @@ def figure(records: Sequence[dict]) -> Figure:
     left, middle, right = picture.subplots(1, 3)
     middle.sharey(left)
     others = [curve(ax, means, column) for ax, column in zip((left, middle), CURVES, strict=True)]
-    others[1].sharey(others[0])
+    saved = [value for ax in others for value in ax.lines[0].get_ydata() if value == value]
+    for ax in others:
+        ax.set_ylim(min(saved) - 0.1 * np.ptp(saved), max(saved) + 0.1 * np.ptp(saved))
     left.set_ylabel("AvgBIO")
     others[1].set_ylabel("nats saved a hidden count")
     handles = [*left.lines, *others[0].lines]

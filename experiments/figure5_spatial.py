@@ -51,7 +51,7 @@ def scores(ax: Axes, records: Sequence[dict]) -> None:
     numbers = table.groupby("method", observed=True)["dataset"].nunique()
     names = [f"{LABELS[m]} ({numbers[m]})" if numbers[m] < numbers.max() else LABELS[m] for m in present]
     ax.set_yticks(range(len(present)), names[::-1])
-    ax.set(xlabel="ARI, mean of slides (dots: each slide)", title=f"Domains of {numbers.max()} slides")
+    ax.set(xlabel="ARI, mean (dots: slides)", title=f"Domains of {numbers.max()} slides")
     ax.legend(title="clusterer", fontsize="small", frameon=False, loc="lower right")
     ax.grid(axis="x", color="#DDDDDD", lw=0.5)
     for side in ("top", "right"):
