@@ -25,8 +25,6 @@ from tqdm import tqdm
 from graphfm._checks import make_folder
 from graphfm.io import read, write
 
-logger = logging.getLogger("data_prep")
-
 ORGANISMS = {"human": "Homo sapiens", "mouse": "Mus musculus"}
 OBS = ["dataset_id", "cell_type", "tissue", "assay", "donor_id", "disease"]
 
@@ -98,17 +96,15 @@ def main(argv: list[str] | None = None) -> None:
         names = ["soma_joinid", "dataset_id"]
         found = cellxgene_census.get_obs(census, ORGANISMS[options.organism], value_filter=wanted, column_names=names)
         chosen = chosen_cells(found, options.cells, options.seed)
-        small = [name for name, cells in chosen.items() if len(cells) < options.least]
-        todo = {name: cells for name, cells in chosen.items() if name not in small}
+        todo = {name: cells for name, cells in chosen.items() if len(cells) >= options.least}
         if not todo:
             sys.exit(f"no data set has {options.least} cells that pass {wanted!r}. Ask for more, or lower --least.")
         for name, cells in tqdm(todo.items(), unit="data set", disable=None):
             path, about = options.out / f"{name}.h5ad", provenance | {"dataset_id": name}
             if not is_there(path, about):
                 write(fetch(census, options.organism, cells, about), path)
-    print(
-        f"{len(todo)} data sets, {sum(map(len, todo.values())):,} cells in {options.out}; {len(small)} were too small"
-    )
+    number, small = sum(map(len, todo.values())), len(chosen) - len(todo)
+    print(f"{len(todo)} data sets, {number:,} cells in {options.out}; {small} were too small")
 
 
 if __name__ == "__main__":

@@ -54,11 +54,8 @@ def parts(ax: Axes, means: pd.DataFrame) -> None:
 
 def figure(records: Sequence[dict]) -> Figure:
     """Two curves and the parts; means over the data sets of all rows that are whole."""
-    found = pd.DataFrame(records).drop_duplicates(list(table10.KEYS), keep="last")
-    found = found[~found["method"].isin(table10.CONTROLS)]
-    found = found[found.groupby("method")["dataset"].transform("size") == found["method"].value_counts().max()]
     columns = ["avgbio", "reader", "nats", "num_parameters", "corpus_cells"]
-    means = found.reindex(columns=["method", *columns]).groupby("method")[columns].mean()
+    means = table10.whole(records).groupby("method")[columns].mean().drop(list(table10.CONTROLS), errors="ignore")
     picture = Figure(figsize=(INCHES, 3.9), layout="constrained")
     left, middle, right = picture.subplots(1, 3)
     middle.sharey(left)

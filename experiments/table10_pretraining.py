@@ -213,21 +213,25 @@ def run(job: dict, *, smoke: bool = False) -> list[dict]:
 SCORES = {"nats": "nats saved", "avgbio": "AvgBIO", "carrier": "carrier alone", "reader": "reader alone"}
 
 
+def whole(records: Sequence[dict]) -> pd.DataFrame:
+    """The last record of each job, of the rows that have all data sets."""
+    columns = [*KEYS, *SCORES, "num_parameters", "corpus_cells", "seconds"]
+    found = pd.DataFrame(records, columns=columns).drop_duplicates(list(KEYS), keep="last")
+    number = found.groupby("method")["dataset"].transform("size")
+    return found[number == number.max()]
+
+
 def table(records: Sequence[dict]) -> str:
     """Markdown: a row a variant, means over the labelled data sets of each kind."""
-    found = pd.DataFrame(records)
+    found = whole(records)
     if found.empty:
         return ""
-    found = found.drop_duplicates(list(KEYS), keep="last").reindex(
-        columns=[*KEYS, *SCORES, "num_parameters", "corpus_cells", "seconds"]
-    )
     settings = [setting for setting in table0.RELATIONS if setting in set(found["setting"])]
     number = found.groupby("setting")["dataset"].nunique()
     means = found.groupby(["method", "setting"])[list(SCORES)].mean()
     titles = [f"{title}, {setting.replace('_', ' ')}" for title in SCORES.values() for setting in settings]
     lines = ["| row | " + " | ".join(titles) + " | weights | cells | minutes |", "|---|" + "---:|" * (len(titles) + 3)]
-    complete = found.groupby("method")["dataset"].size()
-    for method in [m for m in ORDER if complete.get(m, 0) == complete.max()]:
+    for method in [m for m in ORDER if m in set(found["method"])]:
         values = [means.loc[(method, setting), score] for score in SCORES for setting in settings]
         cells = [f"{value:.3f}" if value == value else "" for value in values]
         weights, trained_on, seconds = found.loc[

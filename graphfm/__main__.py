@@ -601,8 +601,8 @@ def main() -> None:
     for noisy in ("anndata", "scanpy", "squidpy", "fsspec", "matplotlib"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     commands = {"demo": demo, "pretrain": pretrain, "embed": embed, "grn": grn, "rare": rare, "spatial": spatial}
-    commands |= {"annotate": annotate, "integrate": integrate, "evaluate": evaluate, "leakage": leakage}
-    commands |= {"info": info}
+    commands |= {"annotate": annotate, "integrate": integrate, "evaluate": evaluate}
+    commands |= {"leakage": leakage, "info": info}
     try:
         tyro.extras.subcommand_cli_from_dict(
             commands, prog="graphfm", description="A graph foundation model for single-cell and spatial omics."

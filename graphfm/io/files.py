@@ -7,6 +7,7 @@ import shutil
 import stat
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -61,8 +62,8 @@ def cell_files(paths: Iterable[str | Path], *, endings: tuple[str, ...] = CELLS)
             found += inside
         else:
             found.append(path)
-    names = [path.stem for path in found]
-    if twice := sorted({name for name in names if names.count(name) > 1}):
+    numbers = Counter(path.stem for path in found)
+    if twice := sorted(name for name, number in numbers.items() if number > 1):
         raise ValueError(f"files need different names, and several are called {', '.join(twice)}. Rename all but one.")
     return found
 

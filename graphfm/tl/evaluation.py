@@ -150,9 +150,10 @@ def components_by_batch(
     ``[cells, 10]``; 0 where a batch is too small to have as many, and for batches that scGraph leaves out.
     """
     found = np.zeros((adata.n_obs, 10), dtype=np.float32)
-    for _, rows in batches.reset_index(drop=True).groupby(batches.to_numpy()).groups.items():
+    for batch in batches.unique():
+        rows = np.flatnonzero(batches == batch)
         if len(rows) >= LEAST_OF_BATCH:
-            part = adata[np.asarray(rows)].copy()
+            part = adata[rows].copy()
             write_components(part, n_pcs=10, layer=layer, kind=kind)
             values = part.obsm[_keys.X_PCA]
             found[rows, : values.shape[1]] = values

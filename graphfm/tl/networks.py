@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -201,12 +202,14 @@ def _check(
 ) -> None:
     if mode not in ("unsupervised", "prior", "zero_shot", "fine_tune"):
         raise ValueError(f"mode={mode!r} is unknown. Use 'unsupervised', 'prior', 'zero_shot' or 'fine_tune'.")
-    for name, given, of in (("prior", prior, "prior"), ("known", known, "fine_tune")):
-        if mode == of and given is None:
+    for name, given, readers in (
+        ("prior", prior, ("prior",)),
+        ("known", known, ("fine_tune",)),
+        ("model", model, ("zero_shot", "fine_tune")),
+    ):
+        if mode in readers and given is None and name != "model":
             raise ValueError(f"mode={mode!r} needs {name}=, a table of known regulation.")
-    readers = {"prior": ("prior",), "known": ("fine_tune",), "model": ("zero_shot", "fine_tune")}
-    for name, given in (("prior", prior), ("known", known), ("model", model)):
-        if given is not None and mode not in readers[name]:
+        if given is not None and mode not in readers:
             raise ValueError(f"mode={mode!r} takes no {name}=. Leave it out, or choose the mode that reads it.")
     for name, value in (("max_edges", max_edges), ("regulon_size", regulon_size)):
         if value is not None and value < 1:
@@ -306,12 +309,9 @@ def _learned(data: _Genes, profiles: Tensor, sign: Tensor, model: RegulatoryKnow
 
     known = _matrix(data, data.network["sign"].replace(0, UNKNOWN_SIGN))
     statistics, config = gene_statistics(data.expression), RegulationConfig()
-    belief = None
-    if model is not None:
-        context = context_scores(profiles, torch.from_numpy(data.factors).to(profiles.device))
-        belief = model.probability(data.rows[data.factors], data.rows, context).logit(eps=1e-6).numpy(force=True)
+    read = None if model is None else partial(model.probability, data.rows[data.factors], data.rows)
     score, positive = learned_scores(
-        data.names, profiles, statistics, data.factors, known, belief, config=config, seed=seed
+        data.names, profiles, statistics, data.factors, known, read, config=config, seed=seed
     )
     if np.isfinite(positive).all():
         sign.copy_(torch.from_numpy(np.where(positive > 0.5, 1, -1)))

@@ -1,5 +1,7 @@
 """Scores of all pairs, learned from edges that are known."""
 
+from collections.abc import Callable
+
 import numpy as np
 import scipy.sparse as sp
 import torch
@@ -26,7 +28,7 @@ def learned_scores(
     statistics: np.ndarray,
     regulators: np.ndarray,
     known: sp.csr_matrix,
-    belief: np.ndarray | None = None,
+    read: Callable[[Tensor], Tensor] | None = None,
     *,
     config: RegulationConfig,
     seed: int,
@@ -45,8 +47,9 @@ def learned_scores(
         Rows that may regulate, ``[t]``.
     known
         Signs of the known edges, ``[n, n]``; `UNKNOWN_SIGN` where it is not known.
-    belief
-        Log odds of each edge by what is known of the genes from other cells, ``[t, n]``; None: nothing is.
+    read
+        Gives the probability of each edge by what is known of the genes from other cells, from the context scores, both
+        ``[t, n]``; None: nothing is known.
     config
         Of the training.
     seed
@@ -60,7 +63,9 @@ def learned_scores(
     """
     device, size = profiles.device, len(names)
     graph = similar_genes(profiles)
-    context = context_scores(profiles, torch.from_numpy(regulators).to(device), graph=graph).numpy(force=True)
+    from_expression = context_scores(profiles, torch.from_numpy(regulators).to(device), graph=graph)
+    belief = None if read is None else read(from_expression).logit(eps=1e-6).numpy(force=True)
+    context = from_expression.numpy(force=True)
     alike = sp.csr_matrix(
         tuple(part.numpy(force=True) for part in (graph.weight, graph.column, graph.pointer)), shape=(size, size)
     )
