@@ -10,7 +10,8 @@ Rows:    the shipped recipe (``small``; `pretrain_small`) with one thing changed
          ``own``, ``half``, ``neighbor``: share of cells that predict a neighbour's hidden counts 0, 0.5, 1 (small:
          0.8). ``mask:15``, ``mask:60``: per cent of entries hidden (small: 30). ``knn``, ``spatial``: these graphs
          alone, the latter where there are coordinates. ``rarity``: small communities as often as large ones.
-         ``untrained``.
+         ``agreement``: the other objective, neighbours in place of hidden counts (`NeighborAgreement`); ``:own`` a
+         cell with itself, ``:seen`` nothing hidden. ``untrained``.
 Scores:  of cells that no row was trained on. ``nats``: how much better hidden counts are told than by each gene's mean,
          per entry, by the objective of ``small`` for every row. ``avgbio`` of the embedding (`tl.embed`), ``reader`` of
          its learned half alone, ``carrier`` of the other half, as it is (``weigh=False``).
@@ -39,7 +40,7 @@ from graphfm.data.tiles import epoch_batches, locality_order
 from graphfm.genes import vocabulary
 from graphfm.models import GraphFM, GraphFMConfig
 from graphfm.models.inputs import CellGraph
-from graphfm.objectives.masked_expression import MaskedExpressionConfig, masked_expression
+from graphfm.objectives import MaskedExpression, NeighborAgreement, Objective
 from graphfm.tasks import cell_types
 from graphfm.train import TrainConfig
 
@@ -73,7 +74,7 @@ class Variant:
     share: float = 1.0
     relation: str | None = None
     rarity: float = 0.0
-    objective: MaskedExpressionConfig = field(default_factory=MaskedExpressionConfig)
+    objective: Objective = field(default_factory=MaskedExpression)
     steps: int = STEPS
 
 
@@ -85,14 +86,17 @@ VARIANTS = {
     "cells:1/8": Variant(share=1 / 8),
     "cells:1/4": Variant(share=1 / 4),
     "cells:1/2": Variant(share=1 / 2),
-    "own": Variant(objective=MaskedExpressionConfig(neighbor_share=0.0)),
-    "half": Variant(objective=MaskedExpressionConfig(neighbor_share=0.5)),
-    "neighbor": Variant(objective=MaskedExpressionConfig(neighbor_share=1.0)),
-    "mask:15": Variant(objective=MaskedExpressionConfig(mask_share=0.15)),
-    "mask:60": Variant(objective=MaskedExpressionConfig(mask_share=0.6)),
+    "own": Variant(objective=MaskedExpression(neighbor_share=0.0)),
+    "half": Variant(objective=MaskedExpression(neighbor_share=0.5)),
+    "neighbor": Variant(objective=MaskedExpression(neighbor_share=1.0)),
+    "mask:15": Variant(objective=MaskedExpression(mask_share=0.15)),
+    "mask:60": Variant(objective=MaskedExpression(mask_share=0.6)),
     "knn": Variant(relation="knn"),
     "spatial": Variant(relation="spatial"),
     "rarity": Variant(rarity=1.0),
+    "agreement": Variant(objective=NeighborAgreement()),
+    "agreement:own": Variant(objective=NeighborAgreement(neighbor_share=0.0)),
+    "agreement:seen": Variant(objective=NeighborAgreement(mask_share=0.0)),
 }
 CASES = tuple(
     case
@@ -169,7 +173,7 @@ def nats(model: GraphFM, cells: CellGraph, batches: int = 8) -> float:
         if number == batches:
             break
         generator = torch.Generator().manual_seed(number)
-        _, told = masked_expression(model, cells, core, config=MaskedExpressionConfig(), generator=generator)
+        _, told = MaskedExpression()(model, cells, core, generator)
         saved.append(told["null_loss"] - told["loss"])
     return float(np.mean(saved))
 
@@ -202,7 +206,7 @@ def run(job: dict, *, smoke: bool = False) -> list[dict]:
         tl.embed(adata, model, weigh=False, **options)
         for name, half in zip(("carrier", "reader"), np.hsplit(adata.obsm["X_graphfm"], 2), strict=True):
             scores[name] = cell_types.evaluate(half, truth, seed)["avgbio"]
-        if cells is not None:
+        if cells is not None and isinstance(VARIANTS[method].objective, MaskedExpression):
             scores["nats"] = nats(model, cells)
         facts["num_parameters"] = sum(p.numel() for name, p in model.named_parameters() if "embedding" not in name)
         facts |= {"steps": VARIANTS[method].steps, **cost}

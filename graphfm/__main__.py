@@ -47,6 +47,7 @@ def pretrain(
     steps: int = 1000,
     seed: int = 0,
     lr: float = 3e-3,
+    objective: Literal["masked_expression", "neighbor_agreement"] = "masked_expression",
     rarity: float = 0.0,
     start_from: Annotated[Literal["new", "shipped"] | Path, tyro.conf.arg(metavar="{new,shipped,FILE}")] = "new",
     layer: Layer = None,
@@ -70,6 +71,7 @@ def pretrain(
         steps: Optimiser steps; the learning rate falls to zero over them.
         seed: Same seed, same result.
         lr: Peak learning rate.
+        objective: What is asked of the network: to tell hidden counts, or to say alike of a cell and its neighbours.
         rarity: From 0 (each cell as often) to 1 (each community of cells as often): rare cells are met more often.
         start_from: "new" for fresh weights, "shipped" to go on from those of the package, or a weights file.
         layer: Name of the layer with the raw counts, if they are not in X.
@@ -85,6 +87,7 @@ def pretrain(
     from graphfm.allocator import keep_freed_memory
     from graphfm.data.prepared import SUFFIX
     from graphfm.io.files import CELLS
+    from graphfm.objectives import OBJECTIVES
     from graphfm.train import TrainConfig
 
     if not data:
@@ -104,6 +107,7 @@ def pretrain(
             seed=seed,
             lr=lr,
             rarity=rarity,
+            objective=OBJECTIVES[objective](),
             checkpoint_every=checkpoint_every,
             parts=parts,
             tiles_per_batch=4 * parts,

@@ -77,7 +77,10 @@ def labelled_scatter(
 
 
 def training_curve(ax: Axes, log: Sequence[Mapping]) -> Axes:
-    """Loss over the steps of a run, smoothed, beside the loss of predicting every gene's mean.
+    """How far the loss of a run, smoothed, is below that of what learns nothing (``null_loss``).
+
+    Which is for `graphfm.objectives.MaskedExpression` each gene's mean, in nats a hidden count, and for
+    `graphfm.objectives.NeighborAgreement` the states before the first block.
 
     Parameters
     ----------
@@ -97,7 +100,7 @@ def training_curve(ax: Axes, log: Sequence[Mapping]) -> Axes:
     if table["data"].nunique() > 1:
         ax.plot(table["step"], gain, color="black", lw=2, label="all")
     ax.axhline(0, color="grey", lw=1, ls="--")
-    ax.set(xlabel="step", ylabel="nats gained per hidden count\nover the gene's mean")
+    ax.set(xlabel="step", ylabel="loss below that of\nwhat learns nothing")
     ax.legend(frameon=False, fontsize="small")
     return ax
 

@@ -148,9 +148,12 @@ def test_pretrain_on_a_folder(run, tmp_path):
     for seed in (0, 1):
         graphfm.datasets.toy(100, 60, num_tfs=8, seed=seed).write_h5ad(folder / f"toy{seed}.h5ad")
     (folder / "notes.txt").touch()
-    assert run("pretrain", folder, "--out", tmp_path / "run", "--size", "tiny", "--steps", 4)[0] == 0
-    record = json.loads(graphfm.GraphFM.from_pretrained(tmp_path / "run").training_record)
-    assert [name for name, *_ in record["data"]] == ["toy0", "toy1"]
+    for objective, name in (("masked_expression", "MaskedExpression"), ("neighbor_agreement", "NeighborAgreement")):
+        out = tmp_path / objective
+        assert run("pretrain", folder, "--out", out, "--size", "tiny", "--steps", 4, "--objective", objective)[0] == 0
+        record = json.loads(graphfm.GraphFM.from_pretrained(out).training_record)
+        assert [name for name, *_ in record["data"]] == ["toy0", "toy1"]
+        assert record["train"]["objective"]["name"] == name
 
 
 # info

@@ -1,5 +1,9 @@
-"""Self-supervised objectives: ``objective(model, cells, batch, ...) -> loss, diagnostics``."""
+"""Self-supervised objectives: ``objective(model, cells, batch, generator) -> loss, diagnostics``."""
 
-from graphfm.objectives.masked_expression import masked_expression
+from graphfm.objectives.masked_expression import MaskedExpression
+from graphfm.objectives.neighbor_agreement import NeighborAgreement
 
-__all__ = ["masked_expression"]
+Objective = MaskedExpression | NeighborAgreement
+OBJECTIVES = {"masked_expression": MaskedExpression, "neighbor_agreement": NeighborAgreement}
+
+__all__ = ["OBJECTIVES", "MaskedExpression", "NeighborAgreement", "Objective"]

@@ -2,20 +2,22 @@
 
 from dataclasses import dataclass
 
-import numpy as np
-import scipy.sparse as sp
 import torch
 from torch import Tensor
 
 from graphfm.models.graphfm import GraphFM
 from graphfm.models.inputs import CellGraph
 from graphfm.nn.heads import negative_binomial_nll
-from graphfm.nn.neighborhood import Neighborhood
+from graphfm.objectives._views import batch_with_halo, drawn_cells, visible_stem
 
 
 @dataclass(frozen=True)
-class MaskedExpressionConfig:
-    """Settings of the objective.
+class MaskedExpression:
+    """Negative binomial loss on hidden entries of a batch of cells.
+
+    Some of the cells' direct neighbours come along (masked too), and the whole trunk runs on the graph among them. The
+    cell graph itself was built from the unmasked data, so neighbours carry some of what is hidden: the loss
+    measures denoising by the graph, not prediction of unseen cells.
 
     Parameters
     ----------
@@ -45,83 +47,48 @@ class MaskedExpressionConfig:
         if self.halo < 0:
             raise ValueError(f"halo must not be negative, got {self.halo}")
 
+    def __call__(
+        self, model: GraphFM, cells: CellGraph, core: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, dict[str, float]]:
+        """Loss of a batch.
 
-def masked_expression(
-    model: GraphFM,
-    cells: CellGraph,
-    core: Tensor,
-    *,
-    config: MaskedExpressionConfig,
-    generator: torch.Generator,
-) -> tuple[Tensor, dict[str, float]]:
-    """Negative binomial loss on hidden entries of a batch of cells.
+        Parameters
+        ----------
+        model
+            The trunk.
+        cells
+            A data set with counts.
+        core
+            Cells the loss is taken on, ``[n]``.
+        generator
+            Source of all randomness.
 
-    Some of the cells' direct neighbours come along (masked too), and the whole trunk runs on the graph among them. The
-    cell graph itself was built from the unmasked data, so neighbours carry some of what is hidden: the loss
-    measures denoising by the graph, not prediction of unseen cells.
+        Returns
+        -------
+        loss, diagnostics
+            Mean loss of a hidden entry; `diagnostics` has it beside that of each gene's mean and dispersion over the
+            data set, which know nothing of the cell but its size (``null_loss``).
+        """
+        nodes, local = batch_with_halo(cells, core, self.halo, generator)
+        counts = cells.counts[nodes.numpy()]
+        num_genes = counts.shape[1]
+        hidden = torch.rand(len(nodes), num_genes, generator=generator) < self.mask_share
 
-    Parameters
-    ----------
-    model
-        The trunk.
-    cells
-        A data set with counts.
-    core
-        Cells the loss is taken on, ``[n]``.
-    config
-        Settings.
-    generator
-        Source of all randomness.
+        placed = model.place_genes(cells)
+        device = placed.device
+        h0 = visible_stem(model, cells, nodes, hidden, placed, self.mask_share)
+        h = model(h0, local.to(device))[: len(core)]
 
-    Returns
-    -------
-    loss, diagnostics
-        Mean loss of a hidden entry; `diagnostics` has it beside that of each gene's mean and dispersion over the
-        data set, which know nothing of the cell but its size (``null_loss``).
-    """
-    outside = cells.neighborhood.outside(core)
-    outside = outside[torch.randperm(len(outside), generator=generator)[: int(config.halo * len(core))]]
-    nodes = torch.cat([core, outside])
-    local = cells.neighborhood.induced(nodes)
-    counts = cells.counts[nodes.numpy()]
-    num_genes = counts.shape[1]
-    hidden = torch.rand(len(nodes), num_genes, generator=generator) < config.mask_share
-
-    placed = model.place_genes(cells)
-    device = placed.device
-    scores = _project_visible(cells, nodes, hidden, placed, config.mask_share)
-    h0 = model.cell_stem(scores, cells.library[nodes].to(device), cells.scale)
-    h = model(h0, local.to(device))[: len(core)]
-
-    genes = torch.randperm(num_genes, generator=generator)[: config.genes_per_step]
-    predicted = _predicted_cells(local.part(0, len(core)), config.neighbor_share, generator)
-    target = torch.from_numpy(counts[predicted.numpy()][:, genes.numpy()].toarray()).to(device)
-    log_size = cells.totals[nodes[predicted]].clamp(min=1).log().to(device)
-    log_share = cells.log_share[genes].to(device)
-    weight = hidden[predicted][:, genes].to(device)
-    log_mean, log_theta = model.expression_head(h, placed[genes] / cells.scale, log_share, log_size)
-    loss = (negative_binomial_nll(target, log_mean, log_theta) * weight).sum() / weight.sum().clamp(min=1)
-    with torch.no_grad():
-        flat = log_size.unsqueeze(-1) + log_share
-        spread = cells.log_inverse_dispersion[genes].to(device)
-        null = (negative_binomial_nll(target, flat, spread) * weight).sum() / weight.sum().clamp(min=1)
-    return loss, {"loss": float(loss.detach()), "null_loss": float(null)}
-
-
-def _predicted_cells(local: Neighborhood, neighbor_share: float, generator: torch.Generator) -> Tensor:
-    """For each cell the one whose hidden counts it predicts: itself, or a neighbour drawn by weight."""
-    own = torch.arange(len(local))
-    drawn = torch.multinomial(local.weight + 1e-9 * (local.weight == 0), 1, generator=generator)
-    neighbor = local.index.gather(1, drawn).squeeze(1)
-    connected = local.weight.gather(1, drawn).squeeze(1) > 0
-    outward = torch.rand(len(local), generator=generator) < neighbor_share
-    return torch.where(outward & connected, neighbor, own)
-
-
-def _project_visible(cells: CellGraph, nodes: Tensor, hidden: Tensor, placed: Tensor, mask_share: float) -> Tensor:
-    """Centred projection of what is not hidden, scaled up so that its expectation is that of all (as in dropout)."""
-    x = cells.expression[nodes.numpy()]
-    rows = np.repeat(np.arange(x.shape[0]), np.diff(x.indptr))
-    visible = ~hidden.numpy()[rows, x.indices]
-    kept = sp.csr_matrix((x.data * visible / np.float32(1 - mask_share), x.indices, x.indptr), shape=x.shape)
-    return CellGraph.product(kept, placed) - cells.center(placed)
+        genes = torch.randperm(num_genes, generator=generator)[: self.genes_per_step]
+        predicted = drawn_cells(local.part(0, len(core)), self.neighbor_share, generator)
+        target = torch.from_numpy(counts[predicted.numpy()][:, genes.numpy()].toarray()).to(device)
+        log_size = cells.totals[nodes[predicted]].clamp(min=1).log().to(device)
+        log_share = cells.log_share[genes].to(device)
+        weight = hidden[predicted][:, genes].to(device)
+        log_mean, log_theta = model.expression_head(h, placed[genes] / cells.scale, log_share, log_size)
+        loss = (negative_binomial_nll(target, log_mean, log_theta) * weight).sum() / weight.sum().clamp(min=1)
+        with torch.no_grad():
+            flat = log_size.unsqueeze(-1) + log_share
+            spread = cells.log_inverse_dispersion[genes].to(device)
+            null = (negative_binomial_nll(target, flat, spread) * weight).sum() / weight.sum().clamp(min=1)
+        return loss, {"loss": float(loss.detach()), "null_loss": float(null)}

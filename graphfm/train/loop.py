@@ -18,7 +18,7 @@ from graphfm.metrics.smoothing import depth_profile, gradient_norms
 from graphfm.models.graphfm import GraphFM
 from graphfm.models.inputs import CellGraph
 from graphfm.nn import NodeNorm
-from graphfm.objectives.masked_expression import MaskedExpressionConfig, masked_expression
+from graphfm.objectives import MaskedExpression, Objective
 from graphfm.train.distributed import Team, is_sharded, team, whole
 from graphfm.train.log import append, truncate
 from graphfm.train.state import alone_in, load_state, save_state
@@ -55,7 +55,7 @@ class TrainConfig:
     profile_every
         Steps between profiles of the states in the log (effective rank, energies, gradients, layer by layer); 0: none.
     objective
-        Settings of masked expression.
+        What is asked of the trunk (`graphfm.objectives`).
     """
 
     steps: int = 1000
@@ -69,7 +69,7 @@ class TrainConfig:
     seed: int = 0
     checkpoint_every: int = 100
     profile_every: int = 0
-    objective: MaskedExpressionConfig = field(default_factory=MaskedExpressionConfig)
+    objective: Objective = field(default_factory=MaskedExpression)
 
     def __post_init__(self) -> None:
         for name in ("steps", "tile_size", "tiles_per_batch", "parts", "checkpoint_every"):
@@ -105,7 +105,7 @@ def pretrain(
     device: str | torch.device = "cpu",
     shard: bool = False,
 ) -> GraphFM:
-    """Train a model by masked expression, going on from a training state in `out` if there is one.
+    """Train a model without labels, going on from a training state in `out` if there is one.
 
     A run that was killed and started again ends with the same weights, bit for bit, as one that was not (same
     machine, any number of threads). Started by ``torchrun``, processes share the parts of each batch.
@@ -166,7 +166,7 @@ def _pretrain(
             f"profile_every={config.profile_every} needs whole blocks. Pass profile_every=0 or shard=False."
         )
     fingerprint = {
-        "train": asdict(config),
+        "train": asdict(config) | {"objective": {"name": type(config.objective).__name__, **asdict(config.objective)}},
         "data": [[cells.name, *cells.counts.shape, cells.digest] for cells in corpus],
     }
     if model.training_record:
@@ -251,7 +251,7 @@ def _gradients(
             buffer.copy_(before[name])
         seed = (config.seed * 1_000_003 + step) * config.parts + number
         generator = torch.Generator().manual_seed(seed)
-        loss, diagnostics = masked_expression(model, cells, part, config=config.objective, generator=generator)
+        loss, diagnostics = config.objective(model, cells, part, generator)
         (weight * loss).backward()
         sums += weight * sums.new_tensor([diagnostics[score] for score in scores])
         for name, buffer in running.items():

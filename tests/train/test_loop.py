@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from graphfm.models.checkpoint import load_tensors
-from graphfm.objectives.masked_expression import MaskedExpressionConfig
+from graphfm.objectives import MaskedExpression, NeighborAgreement
 from graphfm.train import TrainConfig, pretrain
 from graphfm.train.log import read
 from tests.conftest import make_cells, make_model
@@ -28,7 +28,7 @@ def same(a: Path, b: Path) -> bool:
 
 def test_loss_beats_the_gene_means(tmp_path):
     # the graph of these cells is random: a neighbour's counts cannot be predicted, a cell's own can
-    own = MaskedExpressionConfig(neighbor_share=0)
+    own = MaskedExpression(neighbor_share=0)
     pretrain(make_model(), [make_cells()], tmp_path, config=replace(CONFIG, steps=80, objective=own))
     log = read(tmp_path)
     assert [r["step"] for r in log] == list(range(80))
@@ -87,6 +87,8 @@ def test_other_settings_do_not_go_on_in_the_same_folder(tmp_path):
     before = (tmp_path / "model.safetensors").read_bytes()
     with pytest.raises(ValueError, match="another run"):
         pretrain(make_model(), [make_cells()], tmp_path, config=replace(CONFIG, lr=1e-4))
+    with pytest.raises(ValueError, match="another run"):
+        pretrain(make_model(), [make_cells()], tmp_path, config=replace(CONFIG, objective=NeighborAgreement()))
     with pytest.raises(ValueError, match="another run"):
         pretrain(make_model(), [make_cells(seed=1)], tmp_path, config=CONFIG)
     assert (tmp_path / "model.safetensors").read_bytes() == before
