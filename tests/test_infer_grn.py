@@ -141,6 +141,7 @@ def test_fine_tune_learns_from_known_edges(made):
     given = known.set_index(["tf", "target"])["sign"]
     both = table.index.intersection(given.index)
     assert (table.loc[both, "sign"] == given[both]).all()
+    assert found.uns["grn"]["regulon"].any() and found.obsm["grn_activity"].shape[1] > 5
     again = tl.infer_grn(
         made[:, ::-1].copy(),
         mode="fine_tune",
@@ -149,6 +150,45 @@ def test_fine_tune_learns_from_known_edges(made):
         copy=True,
     )
     pd.testing.assert_frame_equal(by_name(again).sort_index(), table.sort_index())
+
+
+def test_signs_are_of_what_has_a_sign(made):
+    """Unsigned weights, and known edges of one sign alone, leave the others' signs to the expression."""
+    truth = made.uns["toy_truth"]["grn"]
+    plain = by_name(made)["sign"]
+    for mode, options in (
+        ("prior", {"prior": truth[["tf", "target"]].assign(weight=0.7)}),
+        ("fine_tune", {"known": truth.loc[truth["sign"] > 0, ["tf", "target", "sign"]]}),
+    ):
+        found = by_name(tl.infer_grn(made, mode=mode, max_edges=None, copy=True, **options))["sign"]
+        free = found.index.intersection(plain.index)
+        if mode == "fine_tune":
+            free = free.difference(pd.MultiIndex.from_frame(truth[["tf", "target"]]))
+        assert len(free) > 50 and (found[free] == plain[free]).all()
+
+
+def test_evidence_of_unknown_sign_does_not_count_against_a_known_one(made):
+    tf, target = made.uns["toy_truth"]["grn"].iloc[0][["tf", "target"]]
+    found = {}
+    for signs in ((-1,), (0, -1), (0, 0, -1), (1, -1)):
+        prior = pd.DataFrame({"tf": tf, "target": target, "sign": signs})
+        edge = tl.infer_grn(made, mode="prior", prior=prior, copy=True).uns["grn"].iloc[0]
+        found[signs] = (edge["score"], edge["sign"])
+    assert found[-1,] == found[0, -1] == found[0, 0, -1] and found[-1,][1] == -1
+    assert found[1, -1][0] == found[-1,][0]  # contradicted, but an edge
+
+
+def test_genes_that_no_cell_expresses_have_no_edges(made):
+    adata = made.copy()
+    x = adata.X.tolil()
+    x[:, [1, 4]] = 0
+    adata.X = x.tocsr()
+    known = made.uns["toy_truth"]["grn"].sample(frac=0.5, random_state=0)[["tf", "target"]]
+    for options in ({"mode": "fine_tune", "known": known}, {"mode": "zero_shot"}):
+        tl.infer_grn(adata, max_edges=None, **options)
+        table = adata.uns["grn"]
+        assert set(table["sign"]) == {-1, 1} and len(table) == np.count_nonzero(adata.varp["grn"].data)
+        assert not set(adata.var_names[[1, 4]]) & set(table["target"].astype(str))
 
 
 def test_bad_input(made):
@@ -163,7 +203,10 @@ def test_bad_input(made):
         ({"mode": "fine_tune"}, ValueError, "needs known="),
         ({"mode": "prior", "prior": pd.DataFrame({"tf": ["A1"], "target": ["B1"]})}, ValueError, "None of the 1 edges"),
         ({"mode": "prior", "prior": pd.DataFrame({"gene": ["A1"]})}, KeyError, "no column"),
+        ({"mode": "fine_tune", "known": pd.DataFrame({"tf": ["A1"]})}, KeyError, "known has no column target"),
+        ({"mode": "prior", "prior": "edges.csv"}, TypeError, "prior must be a DataFrame, got str"),
         ({"max_edges": 0}, ValueError, "max_edges=0"),
+        ({"regulon_size": None}, ValueError, "regulon_size=None"),
         ({"min_confidence": 2}, ValueError, "min_confidence=2"),
         ({"layer": "none"}, KeyError, "none"),
     ]
@@ -174,6 +217,13 @@ def test_bad_input(made):
     assert set(plain.uns) - before <= {"graphfm_genes"}
     with pytest.raises(ValueError, match="at least 3 cells"):
         tl.infer_grn(made[:1].copy())
+    one = made.uns["toy_truth"]["grn"][["tf", "target"]].head(1)
+    with pytest.raises(ValueError, match="known has 1 edges"):
+        tl.infer_grn(made, mode="fine_tune", known=one, copy=True)
+    marked = made.copy()
+    marked.var["is_tf"] = marked.var["is_tf"].astype(object).where(np.arange(marked.n_vars) > 3, np.nan)
+    with pytest.raises(ValueError, match=r"adata\.var\['is_tf'\] must be True or False"):
+        tl.infer_grn(marked)
     nobody = made[:, ~made.var["is_tf"]].copy()
     nobody.var_names = [f"thing{i}" for i in range(nobody.n_vars)]
     del nobody.var["is_tf"], nobody.var["graphfm_gene"]

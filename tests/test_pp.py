@@ -335,7 +335,7 @@ def test_prior(adata, caplog):
         pp.regulatory_graph(adata, prior=prior, coexpression=False)
     assert "1 genes are not in the data" in caplog.text
     network = adata.varp["regulatory"]
-    assert network[1, 2] == 1 and network[1, 3] == -1 and network[5, 5] == 1 and network.nnz == 3
+    assert network[1, 2] == 1 and network[1, 3] == -1 and network[5, 5] == 1 and network.nnz == 4
     assert list(adata.uns["regulatory"]["prior_unknown_genes"]) == ["Nope"]
     assert "regulatory_coexpression" not in adata.varp
     both = pp.regulatory_graph(adata, prior=prior, n_neighbors=3, copy=True)

@@ -24,15 +24,16 @@ class GeneGraph:
     rows: SparseRows
 
     @classmethod
-    def from_scipy(cls, matrix: sp.spmatrix) -> "GeneGraph":
+    def from_scipy(cls, matrix: sp.spmatrix, device: str | torch.device = "cpu") -> "GeneGraph":
         """Row hears column; a gene that hears nobody hears itself."""
         matrix = sp.csr_matrix(matrix, dtype="float32")
         out, into = (torch.from_numpy(matrix.sum(axis=axis)).flatten() for axis in (0, 1))
         row, column = (torch.from_numpy(index.astype("int64")) for index in matrix.tocoo().coords)
         weight = torch.from_numpy(matrix.tocoo().data) / (into[row] * out[column]).sqrt()
         alone = torch.nonzero(into == 0).squeeze(1)
-        row, column = torch.cat([row, alone]), torch.cat([column, alone])
-        return cls(SparseRows.from_entries(row, column, torch.cat([weight, torch.ones(len(alone))]), matrix.shape))
+        row, column = torch.cat([row, alone]).to(device), torch.cat([column, alone]).to(device)
+        weight = torch.cat([weight, torch.ones(len(alone))]).to(device)
+        return cls(SparseRows.from_entries(row, column, weight, matrix.shape))
 
     def __len__(self) -> int:
         return len(self.rows.pointer) - 1

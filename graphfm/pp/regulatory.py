@@ -39,9 +39,10 @@ def regulatory_graph(
     adata
         Cells x genes (or a SpatialData or MuData with one table).
     prior
-        Known regulation, one row an edge: columns ``source`` (or ``tf``), ``target`` and, optionally, ``weight`` and
-        ``sign`` (+1, -1, or 0 for unknown, which counts as +1). Names are looked up by :func:`match_names`. An edge
-        given several times gets its mean weight; if that is 0, it is dropped.
+        Known regulation, one row an edge: columns ``source`` (or ``tf``), ``target`` and, optionally, ``sign`` (+1, -1,
+        or 0 for unknown, which counts as +1) and ``weight``, whose own sign is taken where some are negative and there
+        is no ``sign``. Names are looked up by :func:`match_names`. An edge given several times gets the mean size of
+        its weights, and the sign of the sum of those whose sign is known.
     coexpression
         Whether each gene is also connected to the ``n_neighbors`` transcription factors with the largest absolute
         Pearson correlation of log-normalised expression. None means no.
@@ -133,47 +134,51 @@ def match_names(names: pd.Series, var: pd.DataFrame) -> np.ndarray:
     return rows[codes]
 
 
-def source_column(prior: pd.DataFrame) -> str:
+def source_column(prior: pd.DataFrame, argument: str = "prior") -> str:
     """Name of the column with the regulators, after a check that both ends of every edge are named."""
+    if not isinstance(prior, pd.DataFrame):
+        raise TypeError(f"{argument} must be a DataFrame, got {type(prior).__name__}. Read a file with pandas first.")
     source = "source" if "source" in prior else "tf"
     for column in (source, "target"):
         if column not in prior:
             raise KeyError(
-                f"prior has no column {'source (or tf)' if column == source else 'target'} (found: {list(prior)}). "
-                "Rename its columns to source, target and, optionally, sign or weight."
+                f"{argument} has no column {'source (or tf)' if column == source else 'target'} (found: "
+                f"{list(prior)}). Rename its columns to source, target and, optionally, sign or weight."
             )
     if prior[[source, "target"]].isna().any(axis=None):
-        raise ValueError(f"prior has rows without a name in {source} or target. Drop them first.")
+        raise ValueError(f"{argument} has rows without a name in {source} or target. Drop them first.")
     return source
 
 
-def prior_edges(prior: pd.DataFrame, var: pd.DataFrame) -> tuple[pd.DataFrame, np.ndarray]:
-    """Edges of a prior among the genes of a data set, and the names that are not in it.
+def prior_edges(prior: pd.DataFrame, var: pd.DataFrame, argument: str = "prior") -> tuple[pd.DataFrame, np.ndarray]:
+    """Edges of a prior among the genes of a data set, and the names that are not in it; errors name the argument.
 
     Returns
     -------
     edges, unknown
         A row a pair, sorted: ``row`` and ``column`` (of ``var``), ``weight`` (signed, of unknown sign positive; the
-        mean of those given, 0 if they cancel), ``sign`` (+1, -1, 0 for unknown).
+        mean size of those given), ``sign`` (+1, -1, 0 for unknown, or where those given cancel).
     """
-    source = source_column(prior)
+    source = source_column(prior, argument)
     rows, columns = match_names(prior[source], var), match_names(prior["target"], var)
     missing = pd.concat([prior[source][rows < 0], prior["target"][columns < 0]]).astype(str)
     unknown = np.unique(missing.to_numpy(dtype=str))
     known = (rows >= 0) & (columns >= 0)
     if not known.any():
         raise ValueError(
-            f"None of the {len(prior)} edges of prior has both its genes in adata.var_names (prior: "
+            f"None of the {len(prior)} edges of {argument} has both its genes in adata.var_names (prior: "
             f"{', '.join(map(str, prior[source].head(3)))}; data: {', '.join(map(str, var.index[:3]))}). "
             "Check that both use the same names (symbols or Ensembl ids); of the other species, run "
             "graphfm.genes.align_genes(adata) first."
         )
     if len(unknown):
-        logger.info("prior: %d of %d edges used, %d genes are not in the data", known.sum(), len(prior), len(unknown))
-    weight, sign = _prior_weights(prior)
-    edges = pd.DataFrame({"row": rows[known], "column": columns[known], "weight": weight[known], "sign": sign[known]})
+        told = "%s: %d of %d edges used, %d genes are not in the data"
+        logger.info(told, argument, known.sum(), len(prior), len(unknown))
+    size, signed = _prior_weights(prior, argument)
+    edges = pd.DataFrame({"row": rows[known], "column": columns[known], "weight": size[known], "sign": signed[known]})
     edges = edges.groupby(["row", "column"], as_index=False).mean()
-    return edges.assign(sign=np.sign(edges["sign"])), unknown
+    sign = np.sign(edges["sign"])
+    return edges.assign(weight=edges["weight"] * np.where(sign < 0, -1, 1), sign=sign), unknown
 
 
 def _prior_matrix(prior: pd.DataFrame, var: pd.DataFrame) -> tuple[sp.csr_matrix, np.ndarray]:
@@ -184,8 +189,8 @@ def _prior_matrix(prior: pd.DataFrame, var: pd.DataFrame) -> tuple[sp.csr_matrix
     return matrix, unknown
 
 
-def _prior_weights(prior: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    """Of each row the signed weight, and the sign, 0 where it is not given."""
+def _prior_weights(prior: pd.DataFrame, argument: str) -> tuple[np.ndarray, np.ndarray]:
+    """Of each row the size of its weight, and the weight with its sign, 0 where that is not given."""
     columns = {}
     for name in ("weight", "sign"):
         if name in prior:
@@ -193,17 +198,16 @@ def _prior_weights(prior: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
             bad = int((~np.isfinite(columns[name])).sum())
             if bad:
                 raise ValueError(
-                    f"prior[{name!r}] is no finite number in {bad} of {len(prior)} rows. Repair or drop them."
+                    f"{argument}[{name!r}] is no finite number in {bad} of {len(prior)} rows. Repair or drop them."
                 )
     weight = columns.get("weight", np.ones(len(prior)))
-    if "sign" not in columns:
-        return weight, np.sign(weight) if "weight" in columns else np.zeros(len(prior))
-    sign = columns["sign"]
+    # weights that are all positive are how sure or how strong an edge is, and no sign
+    sign = columns.get("sign", np.sign(weight) * (weight < 0).any())
     if not np.isin(sign, (-1, 0, 1)).all():
         raise ValueError(
-            f"prior['sign'] must be +1, -1 or 0 (unknown), found {sorted(set(sign))[:5]}. Use 'weight' instead."
+            f"{argument}['sign'] must be +1, -1 or 0 (unknown), found {sorted(set(sign))[:5]}. Use 'weight' instead."
         )
-    return np.where(sign == 0, 1, sign) * np.abs(weight), sign
+    return np.abs(weight), sign * np.abs(weight)
 
 
 def regulators(adata: AnnData, tfs: Sequence[str] | None) -> tuple[np.ndarray, np.ndarray]:
@@ -226,7 +230,13 @@ def regulators(adata: AnnData, tfs: Sequence[str] | None) -> tuple[np.ndarray, n
         return np.unique(rows[rows >= 0]), unknown
     flags = np.zeros(adata.n_vars, dtype=bool)
     if _keys.IS_TF in adata.var:
-        flags = adata.var[_keys.IS_TF].to_numpy(dtype=bool)
+        marks = adata.var[_keys.IS_TF]
+        if not marks.isin((True, False)).all():
+            raise ValueError(
+                f"adata.var[{_keys.IS_TF!r}] must be True or False for every gene, found {list(marks.unique()[:4])}. "
+                "Fill what is missing, or pass tfs=."
+            )
+        flags = marks.to_numpy(dtype=bool)
     elif _keys.GENE_ROW in adata.var:
         row = adata.var[_keys.GENE_ROW].to_numpy()
         flags = (row >= 0) & vocabulary().table["tf"].to_numpy(dtype=bool)[np.maximum(row, 0)]

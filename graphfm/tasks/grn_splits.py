@@ -8,8 +8,8 @@ edges alone is a strong predictor, because factors without edges are only in the
 ``tfs``: a third of the factors is never seen as a regulator. ``targets``: a third of the genes is never seen as a
 target. Tested on all pairs of the held-out with the network's genes (its factors).
 
-Two further cuts of any test set: `degree_matched`, where each edge meets one non-edge whose nodes have as many training
-edges; `without_reversed`, which drops pairs whose reverse was trained on (most of STRING is there both ways).
+Two further cuts of any test set: `degree_matched`, where each edge meets one non-edge whose nodes have about as many
+training edges; `without_reversed`, which drops pairs whose reverse was trained on (most of STRING is there both ways).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
+from scipy.optimize import linear_sum_assignment
 
 SETTINGS = ("edges", "tfs", "targets")
 Setting = Literal["edges", "tfs", "targets"]
@@ -157,35 +158,43 @@ def _anywhere(
     return np.stack([starts[pairs[:, 0]], ends[pairs[:, 1]]], axis=1)
 
 
-def degree_matched(parts: Split, *, seed: int, choices: int = 10) -> pd.DataFrame:
-    """The test edges, each with one non-edge of the same factor whose target has about as many known edges.
+def degree_matched(parts: Split, *, seed: int, caliper: float = 1.25) -> pd.DataFrame:
+    """Test edges, each with a non-edge of its own, of the same factor, whose target has about as many known edges.
 
-    With held-out targets it is the other way round: the same target, and a factor with about as many known edges.
+    With held-out targets it is the other way round: the same target, and a factor with about as many known edges. What
+    was learned from is not asked for, and edges without such a partner are left out. Partners are those of the least
+    sum of distances in log degree, for each node that is shared.
 
     Parameters
     ----------
     parts
         A split.
     seed
-        Of the choice among the ``choices`` non-edges nearest in degree.
-    choices
-        See `seed`.
+        Of the choice among equals.
+    caliper
+        Largest ratio of degrees, one added to both.
+
+    Returns
+    -------
+    DataFrame
+        As ``Split.test``: as many edges as non-edges, perhaps none.
     """
     known = parts.known()
     fixed, free = ("target", "tf") if parts.setting == "targets" else ("tf", "target")
-    candidates = parts.tfs if free == "tf" else parts.genes
-    degree = known[free].value_counts().reindex(candidates, fill_value=0).to_numpy()
-    everything = pd.concat([parts.train, parts.validation, parts.test])
-    taken = everything[everything["label"] == 1].groupby(fixed)[free].apply(set)
-    place, rng, chosen = pd.Series(np.arange(len(candidates)), index=candidates), np.random.default_rng(seed), []
+    candidates = pd.Index(parts.tfs if free == "tf" else parts.genes)
+    log_degree = np.log1p(known[free].value_counts().reindex(candidates, fill_value=0).to_numpy())
     edges = parts.test[parts.test["label"] == 1]
-    for node, other in edges[[fixed, free]].itertuples(index=False):
-        allowed = ~np.isin(candidates, list(taken[node] | {node}))
-        distance = np.where(allowed, np.abs(np.log1p(degree) - np.log1p(degree[place[other]])), np.inf)
-        bound = np.sort(distance)[min(choices, allowed.sum()) - 1]
-        chosen.append(candidates[rng.choice(np.flatnonzero(distance <= bound))])
-    others = edges.assign(label=0, **{free: chosen})
-    return pd.concat([edges, others], ignore_index=True)
+    used = pd.concat([parts.train, parts.validation, edges]).groupby(fixed)[free].apply(set)
+    rng, kept = np.random.default_rng(seed), []
+    for node, own in edges.groupby(fixed):
+        own = own.iloc[rng.permutation(len(own))]
+        others = rng.permutation(np.flatnonzero(~candidates.isin([*used[node], node])))
+        distance = np.abs(np.subtract.outer(log_degree[candidates.get_indexer(own[free])], log_degree[others]))
+        # one beyond the caliper costs more than all within it: as many as can be are matched
+        row, column = linear_sum_assignment(np.where(near := distance <= np.log(caliper) + 1e-9, distance, 1e3))
+        row, column = row[near[row, column]], column[near[row, column]]
+        kept += [own.iloc[row], own.iloc[row].assign(label=0, **{free: candidates[others[column]]})]
+    return pd.concat(kept, ignore_index=True).sort_values("label", ascending=False, kind="stable", ignore_index=True)
 
 
 def without_reversed(test: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame:

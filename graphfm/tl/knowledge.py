@@ -138,7 +138,7 @@ def _hidden(unseen: Sequence[str]) -> np.ndarray:
 
 def _pairs(table: pd.DataFrame) -> np.ndarray:
     """Rows of both ends of each edge that has both in the vocabulary, ``[e, 2]``."""
-    pairs = np.stack([_rows(table[source_column(table)]), _rows(table["target"])], axis=1)
+    pairs = np.stack([_rows(table[source_column(table, "priors")]), _rows(table["target"])], axis=1)
     inside = (pairs >= 0).all(axis=1)
     logger.info("prior: %d of %d edges have both ends in the vocabulary", inside.sum(), len(pairs))
     return pairs[inside]
@@ -164,7 +164,8 @@ def _read(name: str, adata: AnnData, group: str, kind: Kind, config: KnowledgeCo
     networks = {}
     for network in set(config.networks) & set(adata.uns["grn_truth"]):
         table = adata.uns["grn_truth"][network]
-        place = np.stack([adata.var_names.get_indexer(table[end]) for end in (source_column(table), "target")], axis=1)
+        source = source_column(table, f"corpus[{name!r}].uns['grn_truth'][{network!r}]")
+        place = np.stack([adata.var_names.get_indexer(table[end]) for end in (source, "target")], axis=1)
         rows = genes[place[(place >= 0).all(axis=1)]]
         networks[network] = rows[(rows >= 0).all(axis=1)]
     if not networks:

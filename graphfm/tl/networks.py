@@ -4,6 +4,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from numbers import Integral
 from typing import Literal
 
 import numpy as np
@@ -63,9 +64,10 @@ def infer_grn(
         learn from the edges of `known`, and from expression, which other pairs are like them; see
         `graphfm.models.regulation`.
     prior, known
-        Known regulation, for these modes: columns ``source`` (or ``tf``), ``target`` and, optionally, ``weight`` and
-        ``sign`` (+1, -1, 0 for unknown). Names may be symbols or Ensembl ids, also of the other species. Edges that
-        you want to test the result against must not be in it.
+        Known regulation, for these modes: columns ``source`` (or ``tf``), ``target`` and, optionally, ``sign`` (+1, -1,
+        0 for unknown) and ``weight``, which is positive where there is a ``sign``, and without one tells it where some
+        are negative; `known` reads no more of weights than that. Names may be symbols or Ensembl ids, also of the
+        other species. Edges that you want to test the result against must not be in it.
     model
         What is known of the genes from other cells. For mode ``"zero_shot"``, by default the pre-trained one of the
         package, which has seen the networks that its model card names; see `pretrain_grn` for others. In mode
@@ -82,7 +84,7 @@ def infer_grn(
     key_added
         Key of the result.
     seed
-        Of the data that confidence is measured against.
+        Of the data that confidence is measured against; in mode ``"fine_tune"`` also of the networks.
     device
         Where to compute.
     copy
@@ -94,10 +96,11 @@ def infer_grn(
 
     - ``uns["grn"]``: DataFrame, strongest first: ``tf``, ``target`` (names), ``score`` (above 0, of no unit; in modes
       ``"zero_shot"`` and ``"fine_tune"`` the probability of an edge at the density of what was learned from),
-      ``sign`` (+1 the target rises with the factor, -1 it falls; that of `prior` or `known` where they have one),
-      ``confidence`` (one less the expected share of pairs that are as strong or stronger by expression in data in
-      which each gene's values are dealt to the cells at random: that the two are associated here at all, not that one
-      causes the other; in mode ``"fine_tune"`` the score), ``regulon`` (bool);
+      ``sign`` (+1 the target rises with the factor, -1 it falls; that of `prior` or `known` where they have one; with
+      ten known edges of either sign, ``"fine_tune"`` learns the others'), ``confidence`` (one less the expected share
+      of pairs that are as strong or stronger by expression in data in which each gene's values are dealt to the cells
+      at random: that the two are associated here at all, not that one causes the other), ``regulon`` (bool). Genes
+      that no cell expresses have no edges;
     - ``varp["grn"]``: float32 CSR ``[n_vars, n_vars]``, score times sign, row = regulator, column = target;
     - ``obsm["grn_activity"]``: DataFrame, cells x transcription factors: mean standardised expression of the regulon,
       weighted by score and sign; see `regulon_activity`;
@@ -128,7 +131,9 @@ def infer_grn(
     adata = writable(adata, copy=copy)
     if _keys.GENE_ROW not in adata.var:
         _align(adata, layer)
-    network, unknown = (None, []) if given is None else prior_edges(given, adata.var)
+    network, unknown = (
+        (None, []) if given is None else prior_edges(given, adata.var, "prior" if mode == "prior" else "known")
+    )
     factors = _factors(adata, tfs, network, only=mode == "prior")
     rows = _rows_of(adata)
     if mode == "zero_shot":
@@ -211,9 +216,9 @@ def _check(
             raise ValueError(f"mode={mode!r} needs {name}=, a table of known regulation.")
         if given is not None and mode not in readers:
             raise ValueError(f"mode={mode!r} takes no {name}=. Leave it out, or choose the mode that reads it.")
-    for name, value in (("max_edges", max_edges), ("regulon_size", regulon_size)):
-        if value is not None and value < 1:
-            raise ValueError(f"{name}={value} must be at least 1.")
+    for name, value in (("max_edges", 1 if max_edges is None else max_edges), ("regulon_size", regulon_size)):
+        if not isinstance(value, Integral) or value < 1:
+            raise ValueError(f"{name}={value!r} must be a whole number, at least 1.")
     if not 0 <= min_confidence <= 1:
         raise ValueError(f"min_confidence={min_confidence} must be between 0 and 1.")
 
@@ -278,14 +283,13 @@ def _scores(
     profiles = torch.from_numpy(gene_profiles(data.expression, seed=seed)).to(device)
     rows, direction = torch.from_numpy(data.factors).to(device), normalize(profiles, dim=1)
     sign = (direction[rows] @ direction.T).sign()
-    if mode == "fine_tune":
-        confidence = score = _learned(data, profiles, sign, model, seed)
-    else:
-        score = context_scores(profiles, rows)
-        null = gene_profiles(shuffled(data.expression, seed), seed=seed)
-        confidence = _confidence(score, context_scores(torch.from_numpy(null).to(device), rows))
+    score = context_scores(profiles, rows)
+    null = gene_profiles(shuffled(data.expression, seed), seed=seed)
+    confidence = _confidence(score, context_scores(torch.from_numpy(null).to(device), rows))
     if mode == "zero_shot":
         score = model.probability(data.rows[data.factors], data.rows, score)
+    elif mode == "fine_tune":
+        score = _learned(data, profiles, sign, model, seed)
     if data.network is not None:
         weight, given = (
             torch.from_numpy(_matrix(data, data.network[column])[data.factors].toarray()).to(device)
@@ -321,6 +325,7 @@ def _learned(data: _Genes, profiles: Tensor, sign: Tensor, model: RegulatoryKnow
 def _edges(score: Tensor, sign: Tensor, confidence: Tensor, factors: np.ndarray, limit: int | None) -> pd.DataFrame:
     """The strongest pairs, ``row`` and ``column`` their genes; ties by row, then column."""
     score[torch.arange(len(factors)), torch.from_numpy(factors)] = 0
+    score = score * (sign != 0)  # where nothing is expressed, nothing rises or falls
     chosen = _strongest(score.flatten(), limit)
     row, column = chosen // score.shape[1], chosen % score.shape[1]
     columns = {

@@ -18,6 +18,8 @@ IDENTITY = 64
 """Random numbers that tell a gene from others, so that the trunk can count common neighbours."""
 LEADING = 30
 UNKNOWN_SIGN = 2
+LEAST_SIGNED = 10
+"""Known edges of either sign from which signs are learned."""
 NETWORKS = 5
 """Networks from different seeds, whose probabilities are averaged."""
 
@@ -58,8 +60,13 @@ def learned_scores(
     Returns
     -------
     probability, positive
-        ``[t, n]``. The second is NaN if no known edge has a sign. An edge's own presence among the known ones is not
-        hidden from it.
+        ``[t, n]``. The second is NaN if fewer than `LEAST_SIGNED` known edges have either sign. An edge's own presence
+        among the known ones is not hidden from it.
+
+    Raises
+    ------
+    ValueError
+        There are too few known edges to hide some and keep others.
     """
     device, size = profiles.device, len(names)
     graph = similar_genes(profiles)
@@ -88,6 +95,11 @@ def learned_scores(
     total, positive = np.zeros(context.shape, dtype=np.float64), np.zeros(context.shape, dtype=np.float64)
     for number in range(NETWORKS):
         folds = make_folds(present, regulators, config=config, seed=NETWORKS * seed + number)
+        if not folds:
+            raise ValueError(
+                f"known has {present[regulators].nnz} edges from a transcription factor to a gene of the data; "
+                "to learn from some and ask for others takes more. Use mode='prior' or 'unsupervised'."
+            )
         evidence = [facts(fold.seen, fold.pairs) for fold in folds]
         signs = [_signs(known, fold.pairs) for fold in folds]
         with torch.random.fork_rng(devices=[]):
@@ -101,7 +113,7 @@ def learned_scores(
     odds = present[regulators].nnz / max(total.size - present[regulators].nnz, 1)
     mean = total / NETWORKS
     probability = mean * odds * config.non_edges / (1 - mean + mean * odds * config.non_edges)
-    signed = (np.abs(known.data) == 1).any()
+    signed = min((known.data == 1).sum(), (known.data == -1).sum()) >= LEAST_SIGNED
     return probability, positive / NETWORKS if signed else np.full(context.shape, np.nan)
 
 
@@ -116,7 +128,8 @@ def _all_pairs(
     net: RegulationNet, features: Tensor, present: sp.csr_matrix, evidence: np.ndarray, regulators: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Probabilities of an edge and of a positive sign, one regulator at a time."""
-    states = net.states(features, GeneGraph.from_scipy(present), GeneGraph.from_scipy(present.T))
+    graphs = (GeneGraph.from_scipy(matrix, features.device) for matrix in (present, present.T))
+    states = net.states(features, *graphs)
     size = len(features)
     edge, sign = np.empty((len(regulators), size)), np.empty((len(regulators), size))
     for i, regulator in enumerate(regulators):

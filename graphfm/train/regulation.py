@@ -139,8 +139,8 @@ def fit_regulation(
         (
             torch.from_numpy(fold.pairs),
             torch.from_numpy(fold.label).to(features.device),
-            GeneGraph.from_scipy(fold.seen),
-            GeneGraph.from_scipy(fold.seen.T),
+            GeneGraph.from_scipy(fold.seen, features.device),
+            GeneGraph.from_scipy(fold.seen.T, features.device),
             torch.from_numpy(facts).to(features.device),
             torch.from_numpy(np.float32(sign)).to(features.device),
         )
