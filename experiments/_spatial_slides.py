@@ -185,8 +185,7 @@ def hidden_genes(adata: AnnData, seed: int, most: int = 200) -> tuple[np.ndarray
 
 def imputed(method: str, adata: AnnData, cells: np.ndarray, genes: np.ndarray, seed: int) -> np.ndarray:
     """``[cells, genes]`` log-normalised expression of what the cells lack, by a method."""
-    logged = io.expression(adata, kind=kind(adata))
-    known = logged[~cells][:, genes].toarray()
+    known = io.expression(adata[~cells], kind=kind(adata))[:, genes].toarray()
     left = np.setdiff1d(np.arange(adata.n_vars), genes)
     if method == "gene_mean":
         return np.tile(known.mean(axis=0), (int(cells.sum()), 1))
@@ -196,10 +195,8 @@ def imputed(method: str, adata: AnnData, cells: np.ndarray, genes: np.ndarray, s
     if method == "neighbor_mean":
         xy = adata.obsm["spatial"]
         return known[_nearest(xy[~cells], xy[cells], NEIGHBORS)].mean(axis=1)
-    # scaled to the same total as the truth, genes that are hidden among it
-    shell = AnnData(logged, adata.obs, adata.var, obsm=dict(adata.obsm))
-    panel, names = shell[cells][:, left].copy(), list(adata.var_names[genes])
-    tl.impute(panel, shell[~cells].copy(), genes=names, library_key="slide", kind="log1p", seed=seed)
+    panel, names = adata[cells][:, left].copy(), list(adata.var_names[genes])
+    tl.impute(panel, adata[~cells].copy(), genes=names, library_key="slide", kind=kind(adata), seed=seed)
     return panel.obsm["imputed"][names].to_numpy()
 
 

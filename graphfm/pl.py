@@ -371,6 +371,8 @@ def attention(
 def _cells_of(adata: AnnData, slide: str | None, library_key: str | None) -> np.ndarray:
     """Which cells are of a slide; all without a column."""
     if library_key is None:
+        if slide is not None:
+            raise ValueError(f"slide={slide!r} needs library_key=, the column of adata.obs that names the slides.")
         return np.ones(adata.n_obs, dtype=bool)
     check_column(adata.obs, library_key, "library_key")
     cells = (adata.obs[library_key].astype(str) == str(slide)).to_numpy()

@@ -154,3 +154,42 @@ def test_a_map_shows_every_cell_and_how_sure_it_is(found):
         graphfm.pl.domains(ax, found, slide="a", library_key="section")
     with pytest.raises(ValueError, match="slide='a' has no cell"):
         graphfm.pl.domains(ax, found, slide="a", library_key="slide")
+
+
+def on_a_lattice(adata):
+    """As spots of an array, where many neighbours are as far away as the next."""
+    spots = adata.copy()
+    side = int(np.ceil(np.sqrt(spots.n_obs)))
+    spots.obsm["spatial"] = np.stack(np.divmod(np.arange(spots.n_obs), side), axis=1).astype(float)
+    return spots
+
+
+@pytest.mark.parametrize("lattice", [False, True])
+def test_the_order_of_the_cells_does_not_matter(found, lattice):
+    adata = on_a_lattice(found[:300]) if lattice else found[:300].copy()
+    other = adata[np.random.default_rng(2).permutation(adata.n_obs)].copy()
+    for cells in (adata, other):
+        tl.spatial_domains(cells, n_domains=3, n_neighbors=6)
+        tl.niches(cells, cell_type_key="cell_type", n_niches=3, n_neighbors=6)
+    back = other[adata.obs_names]
+    for name in ("spatial_domain", "niche"):
+        assert adjusted_rand_score(adata.obs[name], back.obs[name]) == 1
+        np.testing.assert_allclose(adata.obs[f"{name}_confidence"], back.obs[f"{name}_confidence"], atol=1e-5)
+
+
+def test_slices_of_different_genes_are_refused(found):
+    adata = found.copy()
+    first = (adata.obs["slide"] == adata.obs["slide"].unique()[0]).to_numpy()
+    x = adata.X.tolil()
+    x[np.ix_(first, np.arange(100))] = 0
+    x[np.ix_(~first, np.arange(100, 200))] = 0
+    adata.X = x.tocsr()
+    with pytest.raises(ValueError, match="slices have 0 genes in common"):
+        tl.spatial_domains(adata, n_domains=3, library_key="slide")
+    with pytest.raises(ValueError, match="has no cells"):
+        tl.spatial_domains(adata[:0].copy())
+    with pytest.raises(ValueError, match="key_added='cell_type' would overwrite"):
+        tl.niches(adata, cell_type_key="cell_type", key_added="cell_type")
+    adata.X[:] = 1
+    with pytest.raises(ValueError, match="Only 0 genes vary"):
+        tl.spatial_domains(adata, n_domains=3)

@@ -109,3 +109,29 @@ def test_bad_input_is_named(halves):
         tl.impute(panel, reference[:4])
     with pytest.raises(KeyError, match="section"):
         tl.impute(panel, reference, library_key="section")
+
+
+def test_what_is_to_be_predicted_does_not_tell_of_itself():
+    """A gene with a third of the counts, independent of all others, cannot be foretold by its share of the total."""
+    rng = np.random.default_rng(0)
+    counts = rng.poisson(20, size=(400, 31)).astype(np.float32)
+    counts[:, 0] = rng.poisson(rng.gamma(1, 400, size=400))
+    adata = toy(400, 80)[:, :31].copy()
+    adata.X = sp.csr_matrix(counts)
+    panel, reference = adata[:200].copy(), adata[200:].copy()
+    gene = adata.var_names[0]
+    tl.impute(panel, reference, genes=[gene])
+    truth = graphfm.io.expression(adata[:200])[:, [0]].toarray()
+    assert panel.uns["imputed"]["confidence"].abs().max() < 0.3
+    assert abs(evaluate(panel.obsm["imputed"][[gene]].to_numpy(), truth)["spearman"]) < 0.3
+    lacking = panel[:, 1:].copy()
+    tl.impute(lacking, reference)
+    np.testing.assert_allclose(lacking.obsm["imputed"], panel.obsm["imputed"], atol=1e-5)
+
+
+def test_the_order_of_the_reference_does_not_matter(halves):
+    panel, reference, genes, _ = halves
+    other = panel.copy()
+    tl.impute(other, reference[::-1].copy(), library_key="slide")
+    ours, theirs = (x.uns["imputed"].set_index("gene").loc[genes, "confidence"] for x in (panel, other))
+    np.testing.assert_allclose(ours, theirs, atol=1e-3)

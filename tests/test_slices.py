@@ -56,7 +56,7 @@ def test_neither_order_of_cells_nor_turn_of_a_slide_matters(adata):
     [
         ({"scales": ()}, ValueError, "scales="),
         ({"scales": (-1,)}, ValueError, "scales="),
-        ({"scales": (500,)}, ValueError, "n_neighbors=500"),
+        ({"scales": (500,)}, ValueError, "scales=500"),
         ({"library_key": "section"}, KeyError, "section"),
         ({"spatial_key": "X_umap"}, KeyError, "X_umap"),
     ],

@@ -91,7 +91,7 @@ def test_tables_say_what_was_kept():
     kept = records()
     text = table5.everything(kept)
     assert "| `pca` | 0.200 | 0.500 | 0.300 | 0.500 |  |  | 0.400 | 0.300 | 0.100 | 0.200 | 0.800 | 2.0 | 2 |" in text
-    assert "`pca` (field) +0.200 (+0.200 to +0.200, 2 slides)" in text
+    assert "- `pca` (field) all +0.200 (+0.200 to +0.200), above on 2 of 2\n" in text  # both were looked at
     assert "| osmfish_ssctx | 0.20 / 0.30 | 0.50 |" in text
     impute = {"dataset": "dlpfc_151673", "setting": "impute", "clusterer": "", "seed": 0, "seconds": 1.0}
     kept += [impute | {"method": m, "spearman": s, "rmse": 1 - s} for m, s in (("knn_15", 0.1), ("graphfm", 0.2))]

@@ -27,6 +27,11 @@ def group_numbers(obs: pd.DataFrame, key: str | None) -> np.ndarray:
     return np.unique(obs[key].astype(str), return_inverse=True)[1]
 
 
+def order_of_names(obs: pd.DataFrame) -> np.ndarray:
+    """Rows in the order of the cells' names, in which what is drawn does not depend on that of the file."""
+    return np.argsort(obs.index.to_numpy(dtype=str), kind="stable")
+
+
 def largest_rare(num_cells: int, max_fraction: float) -> float:
     """Cells of a population that is rare at most: two standard deviations of a draw above the largest share."""
     share = max_fraction * num_cells

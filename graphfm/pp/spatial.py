@@ -82,7 +82,7 @@ def spatial_graph(
     """
     adata = io.as_anndata(adata)
     options = _options(kind, n_neighbors=n_neighbors, radius=radius, n_rings=n_rings)
-    coordinates = _coordinates(adata, spatial_key)
+    coordinates = coordinates_of(adata, spatial_key)
     library = _library(adata, library_key)
     _check_sizes(library, kind, options.get("n_neighs"))
     adata = writable(adata, copy=copy)
@@ -150,13 +150,16 @@ def _build(shell: AnnData, kind: str, options: dict[str, Any]) -> tuple[Any, Any
     try:
         result = builders[kind](shell, library_key="library", copy=True, **options)
     except QhullError as error:
-        raise ValueError("The cells of a slide lie on one line, which has no triangulation. Use kind='knn'.") from error
+        raise ValueError(
+            "The cells of a slide lie on one line (in 3-D: in one plane), which has no triangulation. Use kind='knn'."
+        ) from error
     finally:
         announcer.setLevel(level)
     return result.connectivities.tocsr(), result.distances.tocsr()
 
 
-def _coordinates(adata: AnnData, spatial_key: str) -> np.ndarray:
+def coordinates_of(adata: AnnData, spatial_key: str) -> np.ndarray:
+    """Coordinates of the cells, checked, ``[cells, 2 or 3]``."""
     if spatial_key not in adata.obsm:
         found = ", ".join(map(repr, adata.obsm)) or "none"
         raise KeyError(

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -10,12 +11,12 @@ from anndata import AnnData
 
 from graphfm import _keys, io
 from graphfm._checks import check_column, check_key_added, check_unique_genes
-from graphfm.data.cell_groups import group_numbers
+from graphfm.data.cell_groups import order_of_names
 from graphfm.io.files import writable
 from graphfm.io.matrix import Kind, stored_values
 from graphfm.memory import announced
 from graphfm.models.domains import Domains, choose_number, mixture_densities, nested_levels, vote_domains
-from graphfm.tl.slices import neighborhood_mean, slice_components, tissue_neighbors
+from graphfm.tl.slices import neighborhood_mean, slice_components, slices_of, tissue_neighbors
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +43,7 @@ def spatial_domains(
     1. Genes are standardised slice by slice; 15 principal components are kept.
     2. A Gaussian mixture finds 30 cell types. Another, of the means over each cell and its neighbours, is the start.
     3. Domains that are mixtures of these types settle under a field that draws neighbours into one domain
-       (`graphfm.models.domains`). Only the field looks at neighbours, no values are averaged: borders stay sharp.
+       (`graphfm.models.domains`). From there on a cell has its own values, and only the field looks at neighbours.
     4. Ten such runs, from different starts, vote.
 
     The trunk has no part in it yet.
@@ -75,7 +76,8 @@ def spatial_domains(
     None, or the copy. Written, with ``key_added="spatial_domain"``:
 
     - ``obs["spatial_domain"]``: categorical, ``"domain 1"`` the largest;
-    - ``obs["spatial_domain_confidence"]``: mean over the runs of that domain's probability, 0 to 1;
+    - ``obs["spatial_domain_confidence"]``: mean over the runs of that domain's probability, 0 to 1: how far the runs
+      agree, which is no probability that a pathologist would;
     - ``uns["spatial_domain"]``: DataFrame, a row a domain: ``domain``, ``size``, ``fraction``, ``confidence`` (mean),
       ``slides`` (how many it is in);
     - ``uns["spatial_domain_levels"]``: DataFrame, a row a domain, columns ``"1"``, ``"2"``, ...: the domain that it
@@ -101,17 +103,18 @@ def spatial_domains(
     check_key_added(key_added)
     _check_number(n_domains, adata.n_obs, "n_domains")
     check_unique_genes(adata)
+    slides = slices_of(adata, library_key)
     adata = writable(adata, copy=copy)
     neighbors = tissue_neighbors(adata, library_key, spatial_key, n_neighbors)
-    slides = group_numbers(adata.obs, library_key)
+    order = order_of_names(adata.obs)
     with announced(f"domains of {adata.n_obs:,} cells", 60 * stored_values(adata, layer=layer)):
         values = slice_components(io.expression(adata, layer=layer, kind=kind), slides, NUM_COMPONENTS, seed)
         num_types = min(NUM_TYPES, adata.n_obs // 2)
 
         def densities(run_seed: int) -> np.ndarray:
-            return mixture_densities(values, num_types, seed=run_seed)
+            return mixture_densities(values[order], num_types, seed=run_seed)
 
-        found = _settled(densities, neighborhood_mean(values, neighbors), neighbors, n_domains, seed)
+        found = _settled(densities, neighborhood_mean(values, neighbors), neighbors, order, n_domains, seed)
     _write(adata, found, slides, key_added, "domain")
     adata.uns[f"{key_added}_params"] = {
         "n_domains": found.probability.shape[1],
@@ -195,12 +198,16 @@ def niches(
     check_key_added(key_added)
     _check_number(n_niches, adata.n_obs, "n_niches")
     types = _types(adata.obs, cell_type_key)
+    if key_added in (cell_type_key, library_key):
+        raise ValueError(f"key_added={key_added!r} would overwrite that column of adata.obs. Choose another name.")
+    slides = slices_of(adata, library_key)
     adata = writable(adata, copy=copy)
     neighbors = tissue_neighbors(adata, library_key, spatial_key, n_neighbors)
-    slides = group_numbers(adata.obs, library_key)
+    order = order_of_names(adata.obs)
     labelled = types.to_numpy(dtype=np.float64)
     composition = neighborhood_mean(labelled, neighbors)
-    found = _settled(lambda _: labelled + OTHER_TYPE, _hellinger(composition), neighbors, n_niches, seed)
+    known = labelled[order] + OTHER_TYPE
+    found = _settled(lambda _: known, _hellinger(composition), neighbors, order, n_niches, seed)
     kept = _write(adata, found, slides, key_added, "niche")
     adata.obsm[f"{key_added}_composition"] = pd.DataFrame(composition, index=adata.obs_names, columns=types.columns)
     adata.uns[f"{key_added}_types"] = pd.DataFrame(
@@ -220,11 +227,18 @@ def niches(
 
 
 def _settled(
-    densities: Callable[[int], np.ndarray], blurred: np.ndarray, neighbors: sp.csr_matrix, number: int | None, seed: int
+    densities: Callable[[int], np.ndarray],
+    blurred: np.ndarray,
+    neighbors: sp.csr_matrix,
+    order: np.ndarray,
+    number: int | None,
+    seed: int,
 ) -> Domains:
-    """Domains, their number chosen if it is not given."""
+    """Domains, their number chosen if it is not given; computed in `order`, which that of the densities is."""
+    blurred, neighbors = blurred[order], neighbors[order][:, order]
     number = number or max(2, choose_number(densities(seed), blurred, neighbors, seed=seed))
-    return vote_domains(densities, blurred, neighbors, number, seed=seed)
+    found = vote_domains(densities, blurred, neighbors, number, seed=seed)
+    return replace(found, probability=found.probability[np.argsort(order)])
 
 
 def _check_number(number: int | None, num_cells: int, name: str) -> None:

@@ -10,13 +10,13 @@ from anndata import AnnData
 
 from graphfm import _keys, io
 from graphfm._checks import check_key_added, check_unique_genes
-from graphfm.data.cell_groups import group_numbers
+from graphfm.data.cell_groups import order_of_names
 from graphfm.io.files import writable
 from graphfm.io.matrix import Kind, stored_values
 from graphfm.memory import announced
 from graphfm.metrics.imputation import gene_scores
 from graphfm.models.imputation import fit_genes
-from graphfm.tl.slices import neighborhood_mean, slice_components, tissue_neighbors
+from graphfm.tl.slices import neighborhood_mean, slice_components, slices_of, tissue_neighbors
 
 logger = logging.getLogger(__name__)
 
@@ -106,19 +106,23 @@ def impute(
         )
     if reference.n_obs < 2 * FOLDS:
         raise ValueError(f"reference has {reference.n_obs} cells; at least {2 * FOLDS} are needed.")
+    slices = [slices_of(reference, library_key, "reference"), slices_of(adata, library_key)]
     adata = writable(adata, copy=copy)
     parts = (reference, adata)
     tissue = all(spatial_key in part.obsm for part in parts)
     stored = sum(stored_values(part, layer=layer) for part in parts)
     with announced(f"{len(wanted):,} genes of {adata.n_obs:,} cells", 60 * stored + 4 * adata.n_obs * len(wanted)):
-        logged = [io.expression(part, layer=layer, kind=kind) for part in parts]
-        features = _features(parts, logged, shared, library_key, spatial_key if tissue else None, seed)
-        known, truth = features[: reference.n_obs], logged[0][:, reference.var_names.get_indexer(wanted)].tocsr()
+        # by the total of the shared genes: that of all would tell of those that are to be predicted
+        logged = [io.expression(part[:, shared], layer=layer, kind=kind) for part in parts]
+        features = _features(parts, logged, slices, library_key, spatial_key if tissue else None, seed)
+        known = features[: reference.n_obs]
+        columns = reference.var_names.get_indexer(wanted)
+        truth = io.expression(reference, layer=layer, kind=kind)[:, columns].tocsr()
         model = fit_genes(known, truth)
         predicted = np.empty((adata.n_obs, len(wanted)), dtype=np.float32)
         for chunk in range(0, adata.n_obs, 4096):
             predicted[chunk : chunk + 4096] = model.predict(features[reference.n_obs :][chunk : chunk + 4096])
-        scores = _held_out(known, truth, seed)
+        scores = _held_out(known, truth, order_of_names(reference.obs), seed)
     table = pd.DataFrame({"gene": wanted, "confidence": scores["spearman"], "rmse": scores["rmse"]})
     adata.obsm[key_added] = pd.DataFrame(predicted, index=adata.obs_names, columns=list(wanted))
     adata.uns[key_added] = table.sort_values("confidence", ascending=False, kind="stable", ignore_index=True)
@@ -141,9 +145,13 @@ def _wanted(adata: AnnData, reference: AnnData, genes: Sequence[str] | None) -> 
         if wanted.empty:
             raise ValueError("reference has no gene that adata lacks. Name the genes to predict by genes=.")
         return wanted
+    if isinstance(genes, str):
+        raise TypeError(f"genes={genes!r} is a string: pass a list of names.")
     wanted = pd.Index(dict.fromkeys(genes))
+    if wanted.empty:
+        raise ValueError("genes is empty: name some, or leave it out for all that adata lacks.")
     missing = wanted.difference(reference.var_names)
-    if wanted.empty or len(missing):
+    if len(missing):
         raise KeyError(f"reference lacks {len(missing)} of the {len(wanted)} genes (first: {list(missing[:5])}).")
     return wanted
 
@@ -151,28 +159,27 @@ def _wanted(adata: AnnData, reference: AnnData, genes: Sequence[str] | None) -> 
 def _features(
     parts: tuple[AnnData, AnnData],
     logged: list[sp.csr_matrix],
-    shared: pd.Index,
+    slices: list[np.ndarray],
     library_key: str | None,
     spatial_key: str | None,
     seed: int,
 ) -> np.ndarray:
     """``[cells, features]``, of the reference first: components, and their means over nearest cells, of unit scale."""
-    slices = [group_numbers(part.obs, library_key) for part in parts]
-    slices[1] = slices[1] + slices[0].max() + 1
-    common = sp.vstack(
-        [x[:, part.var_names.get_indexer(shared)] for x, part in zip(logged, parts, strict=True)], format="csr"
+    first, second = slices
+    values = slice_components(
+        sp.vstack(logged, format="csr"), np.concatenate([first, second + first.max() + 1]), NUM_COMPONENTS, seed
     )
-    values = slice_components(common, np.concatenate(slices), NUM_COMPONENTS, seed)
     values /= values[:, 0].std()
     if spatial_key is None:
         return values
-    graphs = [tissue_neighbors(part, library_key, spatial_key, NUM_NEIGHBORS) for part in parts]
+    graphs = [tissue_neighbors(part, library_key, spatial_key, NUM_NEIGHBORS, "neighbours") for part in parts]
     return np.hstack([values, neighborhood_mean(values, sp.csr_matrix(sp.block_diag(graphs)))])
 
 
-def _held_out(features: np.ndarray, truth: sp.csr_matrix, seed: int) -> pd.DataFrame:
+def _held_out(features: np.ndarray, truth: sp.csr_matrix, order: np.ndarray, seed: int) -> pd.DataFrame:
     """Scores of genes in reference cells that the regression has not seen; a few hundred genes at a time."""
-    fold = np.random.default_rng(seed).permutation(np.arange(len(features)) % FOLDS)
+    fold = np.empty(len(features), dtype=np.int64)
+    fold[order] = np.random.default_rng(seed).permutation(np.arange(len(features)) % FOLDS)
     models = [fit_genes(features[fold != part], truth[fold != part]) for part in range(FOLDS)]
     scores = []
     for start in range(0, truth.shape[1], GENE_CHUNK):

@@ -5,12 +5,12 @@ import scipy.sparse as sp
 from anndata import AnnData
 
 from graphfm import _keys, io
-from graphfm._checks import check_key_added, check_unique_genes
-from graphfm.data.cell_groups import components_within, group_numbers
+from graphfm._checks import check_column, check_key_added, check_unique_genes
+from graphfm.data.cell_groups import components_within, group_numbers, order_of_names
 from graphfm.io.files import writable
 from graphfm.io.matrix import Kind, stored_values
 from graphfm.memory import announced
-from graphfm.pp.spatial import spatial_graph
+from graphfm.pp.spatial import coordinates_of, spatial_graph
 
 SCALES = (6, 18, 60)
 NUM_COMPONENTS = 15
@@ -79,9 +79,9 @@ def align_slices(
     if not scales or min(scales) < 0:
         raise ValueError(f"scales={scales}: pass numbers of neighbours, at least one; 0 is the cell alone.")
     check_unique_genes(adata)
+    slices = slices_of(adata, library_key)
     adata = writable(adata, copy=copy)
-    graphs = [tissue_neighbors(adata, library_key, spatial_key, scale) if scale else None for scale in scales]
-    slices = group_numbers(adata.obs, library_key)
+    graphs = [tissue_neighbors(adata, library_key, spatial_key, scale, "scales") if scale else None for scale in scales]
     with announced(f"surroundings of {adata.n_obs:,} cells", 60 * stored_values(adata, layer=layer)):
         values = slice_components(io.expression(adata, layer=layer, kind=kind), slices, NUM_COMPONENTS, seed)
     means = [values if graph is None else neighborhood_mean(values, graph) for graph in graphs]
@@ -97,19 +97,50 @@ def align_slices(
     return adata if copy else None
 
 
-def tissue_neighbors(adata: AnnData, library_key: str | None, spatial_key: str, n_neighbors: int) -> sp.csr_matrix:
-    """Symmetric graph within slices; the graphs of `adata` stay as they are."""
-    shell = AnnData(obs=adata.obs, obsm=dict(adata.obsm))
-    spatial_graph(shell, n_neighbors=n_neighbors, library_key=library_key, spatial_key=spatial_key)
-    near = shell.obsp[_keys.SPATIAL_CONNECTIVITIES]
+def slices_of(adata: AnnData, library_key: str | None, name: str = "adata") -> np.ndarray:
+    """Number of each cell's slice, after a check of the column."""
+    if not adata.n_obs:
+        raise ValueError(f"{name} has no cells.")
+    if library_key is not None:
+        check_column(adata.obs, library_key, "library_key", complete=True, name=name)
+    return group_numbers(adata.obs, library_key)
+
+
+def tissue_neighbors(
+    adata: AnnData, library_key: str | None, spatial_key: str, n_neighbors: int, argument: str = "n_neighbors"
+) -> sp.csr_matrix:
+    """Symmetric graph within slices; the graphs of `adata` stay as they are.
+
+    Of cells as far away, as on a lattice, those first by name are neighbours.
+    """
+    smallest = int(np.bincount(slices_of(adata, library_key)).min())
+    if smallest <= n_neighbors:
+        raise ValueError(
+            f"{argument}={n_neighbors} needs at least {n_neighbors + 1} cells in a slice, one has {smallest}. "
+            "Leave that slice out, or ask for fewer."
+        )
+    order = order_of_names(adata.obs)
+    place = np.argsort(order)
+    shell = AnnData(obs=adata.obs, obsm={_keys.SPATIAL: coordinates_of(adata, spatial_key)})[order].copy()
+    spatial_graph(shell, n_neighbors=n_neighbors, library_key=library_key)
+    near = shell.obsp[_keys.SPATIAL_CONNECTIVITIES][place][:, place]
     return sp.csr_matrix(near.maximum(near.T))
 
 
 def slice_components(logged: sp.csr_matrix, slices: np.ndarray, number: int, seed: int) -> np.ndarray:
     """``[cells, components]`` of expression that is standardised slice by slice, the strongest first, signs fixed."""
-    varied = np.flatnonzero(logged.getnnz(axis=0) > 1)
+    from sklearn.utils.sparsefuncs import mean_variance_axis
+
+    mean, variance = mean_variance_axis(logged, axis=0)
+    varied = np.flatnonzero((logged.getnnz(axis=0) > 1) & (variance > 1e-6 * np.square(mean)))
     if len(varied) < 2:
         raise ValueError(f"Only {len(varied)} genes vary; at least 2 are needed.")
+    there = np.stack([logged[slices == number][:, varied].getnnz(axis=0) > 0 for number in np.unique(slices)])
+    if there.all(axis=0).sum() < 2:
+        raise ValueError(
+            f"The slices have {int(there.all(axis=0).sum())} genes in common that vary; at least 2 are needed. Were "
+            "panels of different genes put together? Compare those that share genes."
+        )
     values = components_within(logged[:, varied], slices, num_components=number, seed=seed)
     values = values[:, np.argsort(-np.square(values).sum(axis=0))]
     return values * np.where(np.power(values, 3).sum(axis=0) < 0, -1.0, 1.0)
