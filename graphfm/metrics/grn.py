@@ -1,8 +1,8 @@
 """Scores of a ranked list of regulatory edges against a known network, after BEELINE.
 
 Universe. All ordered pairs (tf, g) with tf a source in the truth, g a gene of the truth, tf != g; self-loops and
-predictions outside the universe are dropped. ``universe="all"`` takes every ordered pair of genes of the truth instead
-(what BEELINE uses for the area under the curve; its EPR always uses the first).
+predictions outside the universe are dropped. (BEELINE's area under the curve is over all ordered pairs of genes, its
+EPR over these.)
 
 Scores. Pairs are ranked by ``|score|``, as BEELINE does: a score must grow with confidence away from zero, so pass
 probabilities, not log-odds. A pair that is not predicted scores 0. Of a pair given twice the larger counts.
@@ -19,16 +19,14 @@ Source: Pratapa et al. 2020, doi:10.1038/s41592-019-0690-6; Davis and Goadrich 2
 
 from __future__ import annotations
 
-from typing import Literal
-
 import numpy as np
 import pandas as pd
 
 
 def grn_scores(
-    prediction: pd.DataFrame, truth: pd.DataFrame, *, universe: Literal["tf_gene", "all"] = "tf_gene"
+    prediction: pd.DataFrame, truth: pd.DataFrame, *, replicates: int = 0, seed: int = 0
 ) -> dict[str, float]:
-    """Score predicted edges.
+    """Score predicted edges over the whole universe.
 
     Parameters
     ----------
@@ -36,17 +34,15 @@ def grn_scores(
         Columns ``tf``, ``target``, ``score``, and optionally ``sign`` (otherwise the sign of the score).
     truth
         Columns ``tf``, ``target``, and optionally ``sign``.
-    universe
-        Pairs that count; see the module.
+    replicates, seed
+        As `pair_scores`.
 
     Returns
     -------
     dict
-        ``auprc``, ``auprc_trapezoid``, ``auprc_ratio`` (``auprc`` over the density), ``auroc``; ``epr``: precision
-        among the top as many pairs as there are true edges (zero scores never selected), over the density;
-        ``prevalence``: that density.
-        When the truth is signed also ``sign_accuracy`` and ``sign_balanced_accuracy`` (mean over the two signs, chance
-        0.5) over true edges predicted with a sign, NaN when there is none, and ``sign_coverage``: their share.
+        As `pair_scores`. When the truth is signed also ``sign_accuracy`` and ``sign_balanced_accuracy`` (mean over the
+        two signs, chance 0.5) over true edges predicted with a sign, NaN when there is none, and ``sign_coverage``:
+        their share.
 
     Raises
     ------
@@ -55,32 +51,16 @@ def grn_scores(
     ValueError
         On NaN scores, or a truth without edges or without non-edges.
     """
-    _check(prediction, truth, universe)
+    result = pair_scores(*labelled_pairs(prediction, truth), replicates=replicates, seed=seed)
+    if "sign" not in truth:
+        return result
     truth, sources, genes = _universe(truth)
-    if universe == "all":
-        sources = genes
-    total = len(sources) * (len(genes) - 1)
-    if len(truth) == total:
-        raise ValueError("truth joins every pair of its universe, so there are no negatives. Pass a sparse network.")
-
-    pair = _pairs(prediction, sources, genes)
     score = prediction["score"].to_numpy(dtype=np.float64)
-    order = np.argsort(-np.abs(score), kind="stable")
-    order = order[pair[order] >= 0]
-    order = order[np.sort(np.unique(pair[order], return_index=True)[1])]
-    true_pair = _pairs(truth, sources, genes)
-    hit = np.isin(pair[order], true_pair)
-    result = _ranking(np.abs(score[order]), hit, len(truth), total)
-    if universe == "all":
-        tf_total = truth["tf"].nunique() * (len(genes) - 1)
-        inside = prediction["tf"].isin(truth["tf"]).to_numpy()[order]
-        result["epr"] = _epr(np.abs(score[order][inside]), hit[inside], len(truth), tf_total)
-    if "sign" in truth:
-        sign = np.sign((prediction["sign"] if "sign" in prediction else prediction["score"]).to_numpy(dtype=np.float64))
-        sign = np.where(score == 0, 0, sign)
-        guessed = pd.Series(sign[order][hit], index=pair[order][hit]).reindex(true_pair).fillna(0).to_numpy()
-        result |= _sign_scores(guessed, np.sign(truth["sign"].to_numpy(dtype=np.float64)))
-    return result
+    sign = np.sign((prediction["sign"] if "sign" in prediction else prediction["score"]).to_numpy(dtype=np.float64))
+    strongest = np.argsort(-np.abs(score), kind="stable")
+    guessed = pd.Series(np.where(score == 0, 0, sign)[strongest], index=_pairs(prediction, sources, genes)[strongest])
+    guessed = guessed[~guessed.index.duplicated()].reindex(_pairs(truth, sources, genes)).fillna(0).to_numpy()
+    return result | _sign_scores(guessed, np.sign(truth["sign"].to_numpy(dtype=np.float64)))
 
 
 def labelled_pairs(prediction: pd.DataFrame, truth: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -96,8 +76,10 @@ def labelled_pairs(prediction: pd.DataFrame, truth: pd.DataFrame) -> tuple[np.nd
     score, label, tf
         ``|score|`` (0 where not predicted), whether it is an edge, and a number for its regulator.
     """
-    _check(prediction, truth, "tf_gene")
+    _check(prediction, truth)
     truth, sources, genes = _universe(truth)
+    if len(truth) == len(sources) * (len(genes) - 1):
+        raise ValueError("truth joins every pair of its universe, so there are no negatives. Pass a sparse network.")
     pair, score = _pairs(prediction, sources, genes), np.zeros(len(sources) * len(genes))
     np.maximum.at(score, pair[pair >= 0], np.abs(prediction["score"].to_numpy(dtype=np.float64)[pair >= 0]))
     label = np.zeros(len(score), dtype=bool)
@@ -129,8 +111,10 @@ def pair_scores(
     Returns
     -------
     dict
-        ``auprc`` (average precision), ``auprc_ratio`` (over the density), ``auroc``, ``prevalence``, and the central
-        95 % of the bootstrap as ``auprc_low``, ``auprc_high``, ``auroc_low``, ``auroc_high``.
+        ``auprc`` (average precision), ``auprc_ratio`` (over the density), ``auprc_trapezoid``, ``auroc``; ``epr``:
+        precision among the top as many pairs as there are edges (zero scores never selected), over the density;
+        ``prevalence``: that density; the central 95 % of the bootstrap as ``auprc_low``, ``auprc_high``,
+        ``auroc_low``, ``auroc_high``, NaN without replicates.
 
     Raises
     ------
@@ -148,25 +132,28 @@ def pair_scores(
     label, code = label[order], np.unique(np.asarray(tf, dtype=str), return_inverse=True)[1][order]
     last = np.flatnonzero(np.append(np.diff(score[order]) != 0, True))
 
-    def areas(weight: np.ndarray) -> tuple[float, float]:
-        """AUPRC and AUROC of weighted pairs; one point a distinct score."""
+    def areas(weight: np.ndarray) -> tuple[float, float, float]:
+        """AUPRC, AUROC and AUPRC by straight lines, of weighted pairs; one point a distinct score."""
         hits, taken = np.cumsum(weight * label)[last], np.cumsum(weight)[last]
         recall = np.append(0.0, hits / hits[-1])
         false = np.append(0.0, (taken - hits) / (taken[-1] - hits[-1]))
         precision = np.divide(hits, taken, out=np.zeros_like(hits), where=taken > 0)
-        return float(np.diff(recall) @ precision), float(np.trapezoid(recall, false))
+        lines = np.trapezoid(np.append(1.0, precision), recall)
+        return float(np.diff(recall) @ precision), float(np.trapezoid(recall, false)), float(lines)
 
-    auprc, auroc = areas(np.ones(len(label)))
+    auprc, auroc, trapezoid = areas(np.ones(len(label)))
     rng, number, drawn = np.random.default_rng(seed), int(code.max()) + 1, []
     for _ in range(replicates):
         weight = np.bincount(rng.integers(number, size=number), minlength=number)[code].astype(np.float64)
         if 0 < weight @ label < weight.sum():
             drawn.append(areas(weight))
-    low, high = np.quantile(np.array(drawn), [0.025, 0.975], axis=0) if drawn else np.full((2, 2), np.nan)
+    low, high = np.quantile(np.array(drawn), [0.025, 0.975], axis=0) if drawn else np.full((2, 3), np.nan)
     return {
         "auprc": auprc,
         "auprc_ratio": auprc / float(label.mean()),
+        "auprc_trapezoid": trapezoid,
         "auroc": auroc,
+        "epr": _epr(score[order], label),
         "prevalence": float(label.mean()),
         "auprc_low": float(low[0]),
         "auprc_high": float(high[0]),
@@ -175,7 +162,7 @@ def pair_scores(
     }
 
 
-def _check(prediction: pd.DataFrame, truth: pd.DataFrame, universe: str) -> None:
+def _check(prediction: pd.DataFrame, truth: pd.DataFrame) -> None:
     for name, frame, columns in (
         ("prediction", prediction, ("tf", "target", "score")),
         ("truth", truth, ("tf", "target")),
@@ -190,8 +177,6 @@ def _check(prediction: pd.DataFrame, truth: pd.DataFrame, universe: str) -> None
         raise ValueError(
             f"prediction['score'] has {bad} NaN or infinite values. Drop these rows; missing pairs score 0."
         )
-    if universe not in ("tf_gene", "all"):
-        raise ValueError(f"universe must be 'tf_gene' or 'all', got {universe!r}.")
 
 
 def _universe(truth: pd.DataFrame) -> tuple[pd.DataFrame, pd.Index, pd.Index]:
@@ -216,34 +201,13 @@ def _pairs(frame: pd.DataFrame, sources: pd.Index, genes: pd.Index) -> np.ndarra
     return np.where(inside, tf.astype(np.int64) * len(genes) + target, -1)
 
 
-def _ranking(score: np.ndarray, hit: np.ndarray, num_true: int, total: int) -> dict[str, float]:
-    """Scores of predicted pairs, sorted downwards; the other ``total - len(score)`` pairs are one tie at 0."""
-    last = np.flatnonzero(np.append(score[1:] != score[:-1], True))[: len(score)]
-    tp, taken = np.cumsum(hit)[last], last + 1
-    if len(score) and score[-1] == 0:
-        tp, taken = tp[:-1], taken[:-1]
-    tp, taken = np.append(tp, num_true), np.append(taken, total)
-    recall, precision = np.append(0.0, tp / num_true), np.append(1.0, tp / taken)
-    fpr = np.append(0.0, (taken - tp) / (total - num_true))
-    density = num_true / total
-    auprc = float(np.diff(recall) @ precision[1:])
-    return {
-        "auprc": auprc,
-        "auprc_trapezoid": float(np.trapezoid(precision, recall)),
-        "auprc_ratio": auprc / density,
-        "auroc": float(np.trapezoid(recall, fpr)),
-        "epr": _epr(score, hit, num_true, total),
-        "prevalence": density,
-    }
-
-
-def _epr(score: np.ndarray, hit: np.ndarray, num_true: int, total: int) -> float:
-    positive = score > 0
-    score, hit = score[positive], hit[positive]
-    if not len(score):
+def _epr(score: np.ndarray, label: np.ndarray) -> float:
+    """Early precision ratio of scores that are sorted downwards; ties at the cutoff are all selected."""
+    positive = np.count_nonzero(score > 0)
+    if not positive:
         return 0.0
-    chosen = score >= score[min(num_true, len(score)) - 1]
-    return float(hit[chosen].mean() / (num_true / total))
+    chosen = score >= score[min(label.sum(), positive) - 1]
+    return float(label[chosen].mean() / label.mean())
 
 
 def _sign_scores(guessed: np.ndarray, sign: np.ndarray) -> dict[str, float]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from graphfm.metrics.grn import grn_scores, labelled_pairs, pair_scores
+from graphfm.metrics.grn import grn_scores
 
 REPLICATES = 200
 
@@ -25,18 +25,14 @@ def evaluate(prediction: pd.DataFrame, truth: pd.DataFrame, seed: int = 0) -> di
     Returns
     -------
     dict
-        ``auprc``, ``auprc_trapezoid``, ``auprc_ratio``, ``auroc``, ``epr``, ``prevalence``; ``auprc_low``,
-        ``auprc_high``: 95 % interval over transcription factors; with a signed truth ``sign_accuracy``,
-        ``sign_balanced_accuracy``, ``sign_coverage``.
+        As `graphfm.metrics.grn.grn_scores`; intervals of 95 % over transcription factors.
 
     Raises
     ------
     KeyError, ValueError
         As `graphfm.metrics.grn.grn_scores`.
     """
-    scores = grn_scores(prediction, truth)
-    interval = pair_scores(*labelled_pairs(prediction, truth), replicates=REPLICATES, seed=seed)
-    return scores | {name: interval[name] for name in ("auprc_low", "auprc_high")}
+    return grn_scores(prediction, truth, replicates=REPLICATES, seed=seed)
 
 
 def controls(truth: pd.DataFrame, seed: int = 0) -> dict[str, pd.DataFrame]:
