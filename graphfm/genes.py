@@ -15,9 +15,10 @@ from scipy import sparse
 
 from graphfm import _keys
 from graphfm._vocabulary import SPECIES, Matched, Vocabulary, match, vocabulary
-from graphfm.io.files import writable
+from graphfm.io.files import as_anndata, writable
+from graphfm.io.matrix import Kind, row_chunks, stack
 
-__all__ = ["GeneReport", "Vocabulary", "align_genes", "vocabulary"]
+__all__ = ["GeneReport", "Vocabulary", "align_genes", "merge_genes", "vocabulary"]
 
 Organism = Literal["auto", "human", "mouse", "other"]
 
@@ -45,7 +46,7 @@ class GeneReport:
     n_by_symbol, n_by_id, n_by_alias, n_by_ortholog
         How the matched ones were found; by ortholog means under a name of the other species.
     n_duplicated
-        Matched variables beyond the first of their row. Their counts are added up by later steps.
+        Matched variables beyond the first of their row. `merge_genes` adds them up.
     share_of_counts_matched
         Sum of ``X`` (or of the layer) over matched variables, as a fraction of all; absolute values where ``X`` has
         negative ones; NaN without any counts.
@@ -82,7 +83,7 @@ class GeneReport:
                 f"  by name or id: {self.n_by_symbol + self.n_by_id:,}",
                 f"  by alias:      {self.n_by_alias:,} (old symbols and synonyms)",
                 f"  by ortholog:   {self.n_by_ortholog:,} (named as in the other species)",
-                f"  duplicated:    {self.n_duplicated:,} (share a row with another gene; their counts add up)",
+                f"  duplicated:    {self.n_duplicated:,} (share a row with another gene; merge_genes adds them up)",
                 f"  outside:       {self.n_outside:,}{examples}: kept, without pre-trained weights",
             )
         )
@@ -235,6 +236,66 @@ def align_genes(
     target.var[_keys.GENE_ROW] = matched.row
     target.uns[_keys.GENES] = report.parameters()
     return (target, report) if copy else report
+
+
+def merge_genes(
+    adata: AnnData, *, layer: str | None = None, kind: Kind = "counts", organism: Organism = "auto"
+) -> AnnData:
+    """One column a gene: adds up those that the vocabulary knows as the same.
+
+    Old and new symbols of a gene, and orthologs of human and mouse where cells of both were put together
+    (``anndata.concat(..., join="outer")``), which no method could bring together in columns of their own.
+
+    Parameters
+    ----------
+    adata
+        Cells x genes (or a SpatialData or MuData with one table). It is not changed.
+    layer, kind
+        Where the expression is, and what it is: see `graphfm.io.expression`. What is added up are values before their
+        logarithms.
+    organism
+        ``"auto"`` keeps an alignment that is there; see `align_genes`.
+
+    Returns
+    -------
+    A new AnnData in memory: ``obs`` and ``obsm`` of `adata`, that expression alone, of the same kind, in ``X``, and the
+    genes in the order and by the names of the first column of each.
+
+    Raises
+    ------
+    KeyError, ValueError
+        As `graphfm.io.expression`.
+
+    Examples
+    --------
+    >>> import anndata, numpy as np, pandas as pd
+    >>> adata = anndata.AnnData(np.ones((3, 4)), var=pd.DataFrame(index=["GAPDH", "TP53", "Gapdh", "Trp53"]))
+    >>> merge_genes(adata).to_df().loc["0"].to_dict()
+    {'GAPDH': 2.0, 'TP53': 2.0}
+    """
+    adata = as_anndata(adata)
+    values = stack([chunk for chunk, _ in row_chunks(adata, layer=layer, kind=kind)])
+    merged = AnnData(values, obs=adata.obs.copy(), var=adata.var.copy(), obsm=dict(adata.obsm))
+    if organism == "auto" and _keys.GENE_ROW in adata.var and _keys.GENES in adata.uns:
+        merged.uns[_keys.GENES] = adata.uns[_keys.GENES]
+    else:
+        align_what_is_known(merged, organism=organism)
+    code, _ = pd.factorize(gene_keys(merged))
+    first = np.unique(code, return_index=True)[1]
+    if len(first) == merged.n_vars:
+        return merged
+    columns = sparse.csr_matrix((np.ones(merged.n_vars, np.float32), (np.arange(merged.n_vars), code)))
+    linear = values.expm1() if kind == "log1p" else values
+    total = sparse.csr_matrix(linear @ columns)
+    result = merged[:, first].copy()
+    result.X = total.log1p() if kind == "log1p" else total
+    return result
+
+
+def gene_keys(adata: AnnData) -> np.ndarray:
+    """What a gene is called across data sets: its row of the vocabulary, or its name outside of it."""
+    row, name = adata.var[_keys.GENE_ROW].to_numpy(), adata.var_names.to_numpy(dtype=str)
+    return np.where(row >= 0, np.char.add("row ", row.astype(str)), np.char.add("name ", name))
 
 
 def align_what_is_known(adata: AnnData, *, organism: Organism = "auto") -> GeneReport:

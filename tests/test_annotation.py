@@ -149,3 +149,56 @@ def test_bad_references(halves):
         tl.annotate(query, foreign, label_key="cell_type")
     with pytest.raises(ValueError, match="cells"):
         tl.annotate(query[:2].copy(), reference, label_key="cell_type")
+
+
+def test_a_panel_is_told_by_a_whole_transcriptome(halves):
+    """Sizes are those of the genes that both have: the answer is that of a reference cut to the panel."""
+    reference, query = halves
+    panel = query[:, ::8].copy()
+    whole = tl.annotate(panel, reference, label_key="cell_type", copy=True)
+    cut = tl.annotate(panel, reference[:, ::8].copy(), label_key="cell_type", copy=True)
+    names = "annotation_probability"
+    np.testing.assert_allclose(whole.obsm[names], cut.obsm[names], atol=1e-4)
+
+
+@pytest.mark.parametrize("by_reference", [True, False])
+def test_the_order_of_the_cells_does_not_matter(toy, by_reference):
+    rng = np.random.default_rng(3)
+    cells = toy.copy()
+    cells.obs["mine"] = cells.obs["cell_type"].astype(object).where(rng.random(toy.n_obs) < 0.1)
+    other = cells[rng.permutation(cells.n_obs)].copy()
+    found = []
+    for each in (cells, other):
+        query = each.copy()
+        tl.annotate(query, each if by_reference else None, label_key="mine")
+        found.append(query.obsm["annotation_probability"].loc[cells.obs_names])
+    np.testing.assert_allclose(*found, atol=1e-3)
+
+
+def test_names_that_look_like_rows_are_no_genes(toy):
+    numbered = toy.copy()
+    numbered.var_names = [str(i) for i in range(toy.n_vars)]
+    numbered.var = numbered.var[[]]
+    with pytest.raises(ValueError, match="0 genes in common"):
+        tl.annotate(numbered, toy, label_key="cell_type")
+
+
+def test_labels_are_not_overwritten_and_names_fit_into_files(toy, tmp_path):
+    cells = toy[:200].copy()
+    cells.obs["annotation"] = cells.obs["cell_type"].cat.rename_categories(lambda name: f"{name}/T Reg")
+    with pytest.raises(ValueError, match="key_added='annotation' would overwrite"):
+        tl.annotate(cells, label_key="annotation")
+    tl.annotate(cells, label_key="annotation", key_added="called")
+    cells.write_zarr(tmp_path / "a.zarr")
+    assert all("|T Reg" in name for name in cells.obsm["called_probability"])
+    with pytest.raises(ValueError, match="query has 1 cells to read"):
+        tl.annotate(cells[:1].copy(), toy, label_key="cell_type")
+
+
+def test_a_layer_of_the_query_alone(halves):
+    reference, query = halves
+    other = query.copy()
+    other.layers["raw"] = other.X.copy()
+    other.X = graphfm.io.expression(other)
+    tl.annotate(other, reference, label_key="cell_type", layer="raw", reference_layer="X")
+    assert right(other) > 0.9

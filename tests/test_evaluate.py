@@ -76,3 +76,10 @@ def test_a_graph_of_another_embedding_will_do(cells):
     assert {"X_own", "principal components"} <= set(scores.index) and "X_pca" not in mine.obsm
     sparse = graphfm.tl.evaluate(mine, label_key="cell_type", keys=["X_sparse"])
     assert sparse.loc["X_sparse"].to_dict() == scores.loc["X_own"].to_dict()
+
+
+def test_an_embedding_of_yours_is_scored_whatever_its_name(cells):
+    mine = cells.copy()
+    mine.obsm["X_graphfm"] = np.random.default_rng(0).normal(size=(300, 5))
+    scores = graphfm.tl.evaluate(mine, label_key="cell_type", keys=["X_graphfm"])
+    assert scores.loc["X_graphfm", "avgbio"] < 0.3 < scores.loc["graphfm", "avgbio"]

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
-from graphfm.genes import align_genes, vocabulary
+from graphfm.genes import align_genes, merge_genes, vocabulary
 
 V = vocabulary()
 TABLE = V.table
@@ -396,3 +396,23 @@ def test_data_without_human_or_mouse_genes(name):
     with pytest.raises(ValueError, match="organism"):
         align_genes(data)
     assert align_genes(data, organism="other").n_outside == data.n_vars
+
+
+@pytest.mark.parametrize("kind", ["counts", "log1p"])
+def test_columns_of_one_gene_are_added_up(kind):
+    """Human and mouse cells put together, each species in columns of its own; an old symbol beside the new one."""
+    rng = np.random.default_rng(0)
+    names = ["GAPDH", "MLL2", "KMT2D", "Gapdh", "Actb", "mystery"]
+    counts = rng.poisson(3, size=(20, 6)).astype(np.float32)
+    adata = _adata(names)
+    whole = ad.AnnData(sparse.csr_matrix(np.log1p(counts) if kind == "log1p" else counts), var=adata.var)
+    whole.obsm["x"] = rng.normal(size=(20, 2))
+    before = whole.copy()
+    merged = merge_genes(whole, kind=kind)
+    assert list(merged.var_names) == ["GAPDH", "MLL2", "Actb", "mystery"]
+    expected = np.stack([counts[:, [0, 3]].sum(1), counts[:, [1, 2]].sum(1), counts[:, 4], counts[:, 5]], axis=1)
+    np.testing.assert_allclose(merged.X.toarray(), np.log1p(expected) if kind == "log1p" else expected, rtol=1e-5)
+    assert np.array_equal(merged.obsm["x"], whole.obsm["x"]) and (whole.X != before.X).nnz == 0
+    assert list(whole.var) == list(before.var)
+    again = merge_genes(merged, kind=kind)
+    assert list(again.var_names) == list(merged.var_names) and (again.X != merged.X).nnz == 0

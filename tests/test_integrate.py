@@ -2,6 +2,7 @@
 
 import logging
 
+import anndata as ad
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -94,3 +95,23 @@ def test_a_batch_without_counterparts_is_named(toy, caplog):
         table = tl.integrate(strange, batch_key="slide", copy=True).uns["X_integrated"]
     named = [record.args[0] for record in caplog.records if "counterpart" in record.msg]
     assert named == table.loc[table["paired"] < 0.05, "batch"].tolist()
+
+
+def test_human_and_mouse_cells_meet_in_the_columns_of_their_orthologs():
+    adata = graphfm.datasets.toy(400, 200, num_tfs=20, num_batches=2)
+    table = graphfm.genes.vocabulary().table.set_index("human_symbol")["mouse_symbol"]
+    batch = adata.obs["batch"].astype(str)
+    human, mouse = (adata[batch == name].copy() for name in sorted(batch.unique()))
+    known = [name for name in mouse.var_names if table.get(name, "")]
+    mouse = mouse[:, known].copy()
+    mouse.var_names = table[known].to_numpy(dtype=str)
+    for part in (human, mouse):
+        part.var = part.var[[]]
+    both = ad.concat([human, mouse], join="outer", label="species", fill_value=0)
+    assert both.n_vars == human.n_vars + mouse.n_vars
+    merged = graphfm.genes.merge_genes(both)
+    assert merged.n_vars == human.n_vars
+    for cells in (both, merged):
+        graphfm.tl.integrate(cells, batch_key="species")
+    assert merged.uns["X_integrated"]["paired"].mean() > 0.5
+    assert merged.uns["X_integrated"]["shift"].max() < 0.6 * both.uns["X_integrated"]["shift"].max()

@@ -19,6 +19,7 @@ SMOOTHNESS, TOGETHER, RIDGE = 10.0, 0.3, 0.01
 ROUNDS = 2
 """Pairs are looked for again where the first ones have put the cells."""
 MAX_CELLS, FOLLOWED = 50_000, 5
+SUPPORT_CHUNK = 1000
 """Cells that are paired at most; the others move as these nearest of them do."""
 
 
@@ -109,7 +110,10 @@ def supported_pairs(values: np.ndarray, batches: np.ndarray, within: sp.csr_matr
         found = found + rows @ knn_matrix(nearest, n)
     mutual = sp.csr_matrix(found.multiply(found.T))
     around = within + sp.identity(n)
-    support = sp.csr_matrix((around @ mutual @ around.T).multiply(mutual > 0))
+    there = sp.csr_matrix(mutual > 0)  # a few rows at a time: the product has far more entries than pairs
+    chunks = [slice(start, start + SUPPORT_CHUNK) for start in range(0, n, SUPPORT_CHUNK)]
+    back = sp.csr_matrix(around.T)
+    support = sp.vstack([(around[rows] @ mutual @ back).multiply(there[rows]) for rows in chunks], format="csr")
     support = sp.csr_matrix((support + support.T) / 2)  # the two sums of a pair differ by rounding
     if support.nnz:
         support.data[support.data < np.quantile(support.data, WEAKEST)] = 0

@@ -10,6 +10,7 @@ from anndata import AnnData
 
 from graphfm import _keys, genes, io
 from graphfm._checks import check_column, check_key_added
+from graphfm.data.cell_groups import order_of_names
 from graphfm.genes import Organism
 from graphfm.io.files import writable
 from graphfm.io.matrix import Kind, stored_values
@@ -53,7 +54,7 @@ def annotate(
     each type counts the same, are weighted by what they tell of labelled cells that they have not seen. Then each
     cell's neighbours have their say. Graphs are within the query and within the reference, never across: a batch
     effect between the two does not decide who is whose neighbour. Genes are matched by the vocabulary, so that
-    old symbols, Ensembl ids and orthologs of mouse and human meet.
+    old symbols, Ensembl ids and orthologs of mouse and human meet; counts are normalised by those that both sides have.
 
     Parameters
     ----------
@@ -74,7 +75,8 @@ def annotate(
         Where the query's expression is and what it is (`graphfm.io.expression`); whose genes
         (`graphfm.genes.align_genes`).
     reference_layer, reference_kind, reference_organism
-        The same of the reference; `layer` and `kind` if not given.
+        The same of the reference; `layer` and `kind` if not given, ``"X"`` for ``reference.X`` where the query's are in
+        a layer.
     key_added
         Prefix of the results.
     seed
@@ -89,7 +91,8 @@ def annotate(
     - ``obs["annotation"]``: categorical, the type, or ``"unknown"``; a cell with a label keeps it;
     - ``obs["annotation_confidence"]``: probability of that type among those that are known, 0 to 1;
     - ``obs["annotation_familiarity"]``: how much the cell and its neighbours are like any known type, 0 to 1;
-    - ``obsm["annotation_probability"]``: DataFrame ``[cells, types]``, rows sum to 1;
+    - ``obsm["annotation_probability"]``: DataFrame ``[cells, types]``, rows sum to 1 (``/`` in a type's name
+      becomes ``|``, since files have no such columns);
     - ``uns["annotation"]``: DataFrame, a row a type: ``type``, ``labelled`` (cells learned from), ``size``,
       ``fraction``, ``confidence`` (mean), ``markers`` (the ten genes that speak most for it, the strongest first, named
       as in `query`);
@@ -116,6 +119,8 @@ def annotate(
     """
     query = io.as_anndata(query)
     check_key_added(key_added)
+    if key_added == label_key:
+        raise ValueError(f"key_added={key_added!r} would overwrite the labels. Choose another name.")
     if unknown is not None and not 0 < unknown < 1:
         raise ValueError(f"unknown={unknown}: pass a share above 0 and below 1, such as 0.05, or None.")
     if not isinstance(model, GraphFM):
@@ -127,7 +132,11 @@ def annotate(
     if reference is not None:
         chosen = some_of_each(labels, seed)
         labels = labels.iloc[chosen]
-        parts.insert(0, (given[chosen], reference_layer or layer, reference_kind or kind, reference_organism))
+        place = layer if reference_layer is None else None if reference_layer == "X" else reference_layer
+        parts.insert(0, (given[chosen], place, reference_kind or kind, reference_organism))
+    for name, (cells, *_) in zip(("query", "reference"), parts[::-1], strict=False):
+        if cells.n_obs < 3:
+            raise ValueError(f"{name} has {cells.n_obs} cells to read; a graph of neighbours needs at least 3.")
     types = sorted(set(labels.dropna()))
     with announced(
         f"types of {query.n_obs:,} cells", 60 * sum(stored_values(part[0], layer=part[1]) for part in parts)
@@ -135,9 +144,16 @@ def annotate(
         joint = joint_cells(parts, model, seed)
         codes = np.full(joint.n_obs, -1)
         codes[: len(labels)] = pd.Categorical(labels, categories=types).codes
+        # what is drawn depends on the cells' names, not on the order of the file
+        starts = np.cumsum([0, *(part[0].n_obs for part in parts)])
+        order = np.concatenate(
+            [start + order_of_names(part[0].obs) for start, part in zip(starts, parts, strict=False)]
+        )
+        joint, codes = joint[order].copy(), codes[order]
         graph = joint.obsp[_keys.CONNECTIVITIES]
         found = annotate_cells(views_of(joint), codes, graph, unknown=unknown, seed=seed)
-    _write(query, joint, found, codes, types, key_added, called=unknown is not None)
+    mine = np.argsort(order)[-query.n_obs :]
+    _write(query, joint, found, codes, types, key_added, mine, called=unknown is not None)
     query.uns[f"{key_added}_params"] = {
         "label_key": label_key,
         "reference": reference is not None,
@@ -173,7 +189,8 @@ def some_of_each(labels: pd.Series, seed: int) -> np.ndarray:
     seed
         Of the draw.
     """
-    place = pd.Series(np.random.default_rng(seed).permutation(len(labels)))
+    order = np.argsort(labels.index.to_numpy(dtype=str), kind="stable")
+    place = pd.Series(order[np.random.default_rng(seed).permutation(len(labels))])
     known = place[labels.notna().to_numpy()[place]]
     drawn = known.groupby(labels.to_numpy()[known]).head(MAX_CELLS_A_TYPE)
     return np.sort(drawn.to_numpy())
@@ -219,23 +236,21 @@ def joint_cells(parts: list[Part], model: GraphFM, seed: int) -> AnnData:
 def _joined(parts: list[Part]) -> AnnData:
     shells = []
     for adata, layer, kind, organism in parts:
-        shell = AnnData(io.expression(adata, layer=layer, kind=kind), var=adata.var.copy())
-        genes.align_what_is_known(shell, organism=organism)
-        row = shell.var[_keys.GENE_ROW].to_numpy()
-        names = np.where(row >= 0, row.astype(str), shell.var_names.to_numpy(dtype=str))
-        shells.append((shell, pd.Series(np.arange(len(names)), index=names).groupby(level=0).first()))
-    own, places = shells[-1]  # whose names the genes keep
-    common = [name for name in places.index if all(name in other.index for _, other in shells)]
+        shell = genes.merge_genes(adata, layer=layer, kind=kind, organism=organism)
+        shells.append((shell, pd.Index(genes.gene_keys(shell))))
+    own, keys = shells[-1]  # whose names and order the genes keep
+    common = [key for key in keys if all(key in others for _, others in shells)]
     if len(common) < MIN_SHARED:
         names = " and ".join(str(list(part[0].var_names[:3])) for part in parts)
         raise ValueError(
             f"reference and query have {len(common)} genes in common; at least {MIN_SHARED} are needed. Are both genes "
             f"of human or mouse, or named alike ({names})?"
         )
-    order = np.sort(places[common].to_numpy())
-    common = pd.Series(places.index, index=places)[order]
-    values = sp.vstack([shell.X[:, index[common].to_numpy()] for shell, index in shells], format="csr")
-    joint = AnnData(values, var=own.var.iloc[order][[_keys.GENE_ROW]])
+    # by the total of the common genes: a panel's total is not that of a whole transcriptome
+    kinds = [kind for _, _, kind, _ in parts]
+    shared = [shell[:, keys.get_indexer(common)].copy() for shell, keys in shells]
+    values = [io.expression(shell, kind=kind) for shell, kind in zip(shared, kinds, strict=True)]
+    joint = AnnData(sp.vstack(values, format="csr"), var=shared[-1].var[[_keys.GENE_ROW]])
     joint.uns[_keys.GENES] = own.uns[_keys.GENES]
     return joint
 
@@ -259,10 +274,17 @@ def views_of(joint: AnnData) -> list[View]:
 
 
 def _write(
-    query: AnnData, joint: AnnData, found: Annotation, codes: np.ndarray, types: list[str], key: str, *, called: bool
+    query: AnnData,
+    joint: AnnData,
+    found: Annotation,
+    codes: np.ndarray,
+    types: list[str],
+    key: str,
+    mine: np.ndarray,
+    *,
+    called: bool,
 ) -> None:
-    """Results of the query's cells, which are the last ones."""
-    mine = slice(joint.n_obs - query.n_obs, None)
+    """Results of the query's cells, whose places among all are `mine`."""
     probability, familiar = found.probability[mine], found.familiar[mine]
     label = probability.argmax(axis=1)
     names = pd.Index([*types, UNKNOWN] if called and UNKNOWN not in types else types, dtype=object)
@@ -271,7 +293,9 @@ def _write(
     query.obs[key] = pd.Categorical.from_codes(label, categories=names)
     query.obs[f"{key}_confidence"] = probability.max(axis=1)
     query.obs[f"{key}_familiarity"] = familiar
-    query.obsm[f"{key}_probability"] = pd.DataFrame(probability, index=query.obs_names, columns=types)
+    query.obsm[f"{key}_probability"] = pd.DataFrame(
+        probability, index=query.obs_names, columns=[kind.replace("/", "|") for kind in types]
+    )
     size = query.obs[key].value_counts().reindex(types).to_numpy()
     confidence = query.obs.groupby(key, observed=False)[f"{key}_confidence"].mean().reindex(types).fillna(0.0)
     strongest = np.argsort(-found.coefficients, axis=1, kind="stable")[:, :NUM_MARKERS]

@@ -95,6 +95,7 @@ def evaluate(
         if key not in adata.obsm:
             raise KeyError(f"adata.obsm has no {key!r} (found: {list(adata.obsm)}).")
     adata = adata[labelled].to_memory(copy=True)
+    given = {key: as_dense(adata.obsm[key]) for key in keys}  # before embeddings of this call are written
     model = model if isinstance(model, GraphFM) else GraphFM.from_pretrained(model)
     _check_leakage(leakage(adata, model, layer=layer, kind=kind, organism=organism), allow_seen=allow_seen)
     build_graphs(adata, library_key=library_key, layer=layer, kind=kind)
@@ -104,7 +105,7 @@ def evaluate(
     values = {
         "principal components": adata.obsm[_keys.X_PCA],
         "mean over neighbours": neighbor_mean(adata),
-        **{key: as_dense(adata.obsm[key]) for key in keys},
+        **given,
         "graphfm": adata.obsm[_keys.X_GRAPHFM],
     }
     truth = pd.DataFrame({"type": adata.obs[label_key].astype(str)})

@@ -54,7 +54,8 @@ def integrate(
     ----------
     adata
         Cells of all batches (or a SpatialData or MuData with one table). Gene names are aligned if that was not done.
-        Its graphs and components are not changed.
+        Its graphs and components are not changed. Of human and mouse together, genes must share columns: run
+        `graphfm.genes.merge_genes` first.
     batch_key
         Column of ``obs`` that names the batch of each cell: a donor, a chip, a study.
     model
