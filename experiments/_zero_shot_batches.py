@@ -153,7 +153,7 @@ def table(records: pd.DataFrame) -> str:
     mean = records.groupby(["method", "dataset"], observed=True)[list(shown)].mean()
     fresh, number = set(records.loc[aside, "dataset"]), records["dataset"].nunique()
     lines = [
-        f"**Batches together**: mean over {number} mixtures; aside: of the {len(fresh)} that were not looked at before",
+        f"**Batches together**: mean over {number} mixtures; aside: of the {len(fresh)} whose data were not looked at",
         "",
         "| method | " + " | ".join([*shown.values(), *(f"{title}, aside" for title in shown.values())]),
     ]
@@ -172,7 +172,7 @@ def table(records: pd.DataFrame) -> str:
         mark = " *" if name in fresh else ""
         cells = (f"{value:.3f}" if value == value else "" for value in row)
         lines.append(f"| {name}{mark} | " + " | ".join(cells) + " |")
-    return "\n".join([*lines, "", "\\* not looked at before.", "", "</details>"]) + "\n"
+    return "\n".join([*lines, "", "\\* of data sets that were not looked at before.", "", "</details>"]) + "\n"
 
 
 def gaps(mean: pd.DataFrame) -> list[str]:

@@ -121,7 +121,20 @@ MIXES: dict[str, tuple[Cells, ...]] = {
     "cortex layers, 3 sections": LAYERS,
     "tumours, 8 patients": tuple(TUMOURS.of(patient) for patient in "ABCDEFGH"),
 }
-LOOKED_AT = (*tuple(FEW)[:5], *tuple(PAIRS)[:12], *tuple(MIXES)[:6])
+
+
+def sharing(entries: dict[str, Cells] | dict[str, tuple[Cells, ...]], names: tuple[str, ...]) -> tuple[str, ...]:
+    """Entries that have a data set in common with those of these names."""
+    sets = {name: {cells.dataset for cells in (e if isinstance(e, tuple) else (e,))} for name, e in entries.items()}
+    known = set().union(*(sets[name] for name in names))
+    return tuple(name for name, mine in sets.items() if mine & known)
+
+
+LOOKED_AT = (
+    *sharing({**FEW, **PAIRS}, (*tuple(FEW)[:5], *tuple(PAIRS)[:12])),
+    *sharing(MIXES, tuple(MIXES)[:6]),
+)
+"""Entries with cells of data sets that annotation, and integration, were made with in view."""
 ONE_NAME = {
     "B cells": ("bcell_cd19", "B", "CD19+ B"),
     "CD4 T cells": (

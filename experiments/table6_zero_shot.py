@@ -259,7 +259,9 @@ def few_table(records: Sequence[dict]) -> str:
     aside = table[~table["dataset"].isin(LOOKED_AT)]
     parts = [table] if len(aside) == len(table) else [table, aside]
     told = f"{table['dataset'].nunique()} data sets (expected calibration error)"
-    told += f"; aside: of the {aside['dataset'].nunique()} that were not looked at before" if len(parts) > 1 else ""
+    told += (
+        f"; aside: of the {aside['dataset'].nunique()} whose data were not looked at before" if len(parts) > 1 else ""
+    )
     lines = [f"**Few labels**: macro-F1 of the other cells, mean over {told}", ""]
     head = [f"{number} a type" for number in LABELS]
     lines += [
@@ -304,15 +306,12 @@ def transfer_table(records: Sequence[dict]) -> str:
     lines = ["**From another batch**: macro-F1", "", "| from, to | " + " | ".join(f"`{m}`" for m in present) + " |"]
     lines += ["|---|" + "---:|" * len(present)]
     for name, row in wide.iterrows():
-        mark = "" if name in LOOKED_AT else " *"
-        lines.append(
-            f"| {name}{mark} | " + " | ".join(f"{row[m]:.3f}" if row[m] == row[m] else "" for m in present) + " |"
-        )
+        lines.append(f"| {name} | " + " | ".join(f"{row[m]:.3f}" if row[m] == row[m] else "" for m in present) + " |")
     lines.append("| **mean** | " + " | ".join(f"{wide[m].mean():.3f}" for m in present) + " |")
     lines.append(
         "| calibration error | " + " | ".join(f"{error[m]:.3f}" if error[m] == error[m] else "" for m in present) + " |"
     )
-    return "\n".join([*lines, "", "\\* not looked at before.", *gaps(table)]) + "\n"
+    return "\n".join([*lines, "", "Data of all pairs were looked at before.", *gaps(table)]) + "\n"
 
 
 def unseen_table(records: Sequence[dict]) -> str:

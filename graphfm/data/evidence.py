@@ -34,7 +34,7 @@ def pair_evidence(
     pairs: np.ndarray | None = None,
     belief: np.ndarray | None = None,
 ) -> np.ndarray:
-    r"""Evidence for pairs of a regulator and a gene; the edge itself, if it is known, counts in the degrees alone.
+    r"""Evidence for pairs of a regulator and a gene; a known edge itself is in the degrees and cosines.
 
     With the known edges :math:`A`, row regulates column: the degrees of both ends; :math:`A_{ji}`; how often regulators
     with similar targets have this one, :math:`(SA)_{ij} / \sum_k S_{ik}` with :math:`S_{ik}` the shrunken cosine of
