@@ -120,7 +120,7 @@ def _plausible(matched: Matched, organism: str) -> bool:
 
 
 def _texts(values: pd.Series | pd.Index) -> list[str]:
-    return ["" if v is None or v != v else str(v).strip() for v in values.tolist()]
+    return ["" if missing else str(v).strip() for v, missing in zip(values.tolist(), values.isna(), strict=True)]
 
 
 def _column_sums(matrix: Any, n_vars: int) -> np.ndarray:

@@ -12,6 +12,7 @@ from anndata import AnnData
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import graphfm
 from graphfm import io
 from graphfm.io.files import is_lazy
 from graphfm.io.mapped import GrowingMatrix
@@ -304,7 +305,11 @@ def test_annotate_changes_annotations_alone(full, matrix, tmp_path, source, suff
     assert "graph" not in back.obsp and list(back.uns["parameters"]["names"]) == ["a", "b"]
     assert io.read(out, lazy=True).obs_names.tolist() == full.obs_names.tolist()
 
-    def broken(*arguments):
+    read = io.read
+
+    def broken(*arguments, **options):
+        if options.get("lazy"):
+            return read(*arguments, **options)
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("graphfm.io.files.write_elem", broken)
@@ -364,3 +369,23 @@ def test_real_counts(mirror):
     adata = ad.read_h5ad(mirror / "h5ad" / "dlpfc_151673.h5ad")
     counts = io.counts(adata)
     assert (io.recover_counts(io.expression(adata)) != counts).nnz == 0
+
+
+def test_annotations_of_other_cells_are_refused(tmp_path):
+    adata = graphfm.datasets.toy(60, 40, num_tfs=5)
+    io.write(adata, tmp_path / "a.h5ad")
+    for other in (adata[::-1].copy(), adata[:30].copy(), adata[:, ::-1].copy()):
+        with pytest.raises(ValueError, match="adata has other"):
+            io.annotate(tmp_path / "a.h5ad", other, tmp_path / "b.h5ad")
+    with pytest.raises(FileNotFoundError):
+        io.annotate(tmp_path / "missing.h5ad", adata, tmp_path / "b.h5ad")
+    assert not (tmp_path / "b.h5ad").exists()
+
+
+@pytest.mark.parametrize("suffix", ["h5ad", "zarr"])
+def test_a_copy_of_what_is_read_lazily(tmp_path, suffix):
+    adata = graphfm.datasets.toy(60, 40, num_tfs=5)
+    io.write(adata, tmp_path / f"a.{suffix}")
+    lazy = io.read(tmp_path / f"a.{suffix}", lazy=True)
+    found = graphfm.pp.knn_graph(lazy, n_neighbors=5, copy=True)
+    assert (found.X != adata.X).nnz == 0 and "connectivities" in found.obsp and "connectivities" not in lazy.obsp

@@ -103,7 +103,7 @@ def test_tables_are_of_the_records():
     text = table6.everything(records())
     assert "| `l1` |" in text and "| `graphfm` | 0.600 (0.10) |" in text
     assert "1 labels +0.100 (+0.100 to +0.100), above on 2 of 2" in text
-    assert "| cortex BZ9 to BZ5 * | 0.500 | 0.600 |" in text
+    assert "| cortex BZ9 to BZ5 | 0.500 | 0.600 |" in text
     assert "| `graphfm` | 0.900 | 0.700 | 0.100 | 1 |" in text
     assert "| `graphfm` | " + 5 * "0.750 | " + "0.800 |" in text
     assert "`pca` +0.200 (+0.200 to +0.200), above on 2 of 2; `harmony` +0.150" in text

@@ -136,7 +136,7 @@ def writable(adata: AnnData, *, copy: bool = False) -> AnnData:
         If ``adata`` is a view of a backed file, which anndata cannot write to, and is not to be copied.
     """
     if copy:
-        return adata.to_memory() if adata.isbacked else adata.copy()
+        return adata.to_memory(copy=True)
     if adata.isbacked and adata.is_view:
         raise ValueError(
             "adata is a view of a backed file and cannot be written to. Pass copy=True, or adata.to_memory()."
@@ -258,10 +258,20 @@ def annotate(source: str | os.PathLike[str], adata: AnnData, path: str | os.Path
 
     Raises
     ------
+    FileNotFoundError
+        There is no `source`.
     ValueError, OSError
-        As :func:`write`.
+        As :func:`write`; or `adata` has other cells or genes than `source`, or in another order.
     """
     source, path = Path(source), Path(path)
+    there = read(source, lazy=True)
+    for name, own, others in (("cells", adata.obs_names, there.obs_names), ("genes", adata.var_names, there.var_names)):
+        if not own.equals(others):
+            raise ValueError(
+                f"adata has other {name} than {source} ({len(own)} and {len(others)}), or in another order: its "
+                "annotations do not fit the matrices there. Use graphfm.io.write(adata, path)."
+            )
+    del there
     with _replacing(path) as part:
         if source.is_dir() != (path.suffix == ".zarr"):
             whole = read(source)

@@ -255,3 +255,8 @@ def _where_counts(adata: AnnData, place: str) -> str | None:
         if head.size and np.isfinite(head).all() and head.min() > 0 and np.array_equal(head, np.rint(head)):
             return remedy
     return None
+
+
+def as_dense(values) -> np.ndarray:
+    """An embedding as an array, whether it is one, sparse or a DataFrame."""
+    return values.toarray() if sp.issparse(values) else np.asarray(values)

@@ -13,7 +13,7 @@ from anndata import AnnData
 from graphfm import _keys, io
 from graphfm._checks import check_column
 from graphfm.genes import Organism
-from graphfm.io.matrix import Kind
+from graphfm.io.matrix import Kind, as_dense
 from graphfm.metrics.integration import LEAST_OF_BATCH
 from graphfm.metrics.labels import knn_accuracy
 from graphfm.models.graphfm import GraphFM
@@ -159,11 +159,6 @@ def components_by_batch(
             values = part.obsm[_keys.X_PCA]
             found[rows, : values.shape[1]] = values
     return found
-
-
-def as_dense(values) -> np.ndarray:
-    """An embedding as an array, whether it is one, sparse or a DataFrame."""
-    return values.toarray() if sp.issparse(values) else np.asarray(values)
 
 
 def _check_leakage(found: Leakage, *, allow_seen: bool) -> None:

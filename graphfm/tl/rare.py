@@ -24,7 +24,7 @@ from graphfm.data.cell_groups import (
 )
 from graphfm.genes import Organism, align_what_is_known
 from graphfm.io.files import writable
-from graphfm.io.matrix import Kind, log_normalize, stack, stored_values
+from graphfm.io.matrix import Kind, as_dense, log_normalize, stack, stored_values
 from graphfm.memory import announced
 from graphfm.models.background import Background, Population
 from graphfm.models.graphfm import GraphFM
@@ -146,7 +146,7 @@ def find_rare(
     Raises
     ------
     ValueError
-        Fewer than 20 cells, fewer than 2 genes that vary, or an argument out of range.
+        Fewer than 50 cells, fewer than 2 genes that vary, or an argument out of range.
     KeyError
         `batch_key`, `use_rep` or `layer` does not exist.
 
@@ -174,7 +174,7 @@ def find_rare(
     # counts, their logarithms and squares, residuals and what the graphs take
     with announced(f"looking for rare cells among {adata.n_obs:,}", 80 * stored_values(adata, layer=layer)):
         counts, logged = _matrices(adata, layer, kind)
-        found = search(counts, logged, None if use_rep is None else np.asarray(adata.obsm[use_rep]))
+        found = search(counts, logged, None if use_rep is None else as_dense(adata.obsm[use_rep]))
         called = _called(found, search, n_resamples)
         null: list[float] = []
         for number in range(n_shuffles):
@@ -244,6 +244,7 @@ def rare_limit(
     ValueError
         A size is below ``min_cells``.
     """
+    adata = io.as_anndata(adata)
     params = adata.uns.get(f"{key}_params")
     if params is None or f"{key}_background" not in adata.obs:
         raise KeyError(f"adata.uns has no {key}_params (found: {sorted(adata.uns)}). Run graphfm.tl.find_rare(adata).")
@@ -252,7 +253,7 @@ def rare_limit(
     counts, logged = _matrices(adata, None if params["layer"] == "X" else params["layer"], params["kind"])
     types = adata.obs[f"{key}_background"].astype(str).to_numpy()
     batches = group_numbers(adata.obs, params["batch_key"] or None)
-    own = None if params["use_rep"] == _keys.X_GRAPHFM else np.asarray(adata.obsm[params["use_rep"]])
+    own = None if params["use_rep"] == _keys.X_GRAPHFM else as_dense(adata.obsm[params["use_rep"]])
     embedding = _Embedding(model, str(params["organism"]), device)
     rows = []
     tasks = [(name, size, draw) for name in np.unique(types) for size in sizes for draw in range(n_draws)]
@@ -503,6 +504,8 @@ def _check(
         check_column(adata.obs, batch_key, "batch_key")
     if use_rep is not None and use_rep not in adata.obsm:
         raise KeyError(f"adata.obsm has no {use_rep!r} (found: {list(adata.obsm)}). Compute it, or leave out use_rep=.")
+    if use_rep is not None and not np.isfinite(as_dense(adata.obsm[use_rep])).all():
+        raise ValueError(f"use_rep={use_rep!r}: adata.obsm has NaN or infinite values there. Remove those cells first.")
     if not 0 < max_fraction <= 0.25:
         raise ValueError(f"max_fraction={max_fraction} must be above 0 and at most 0.25.")
     if min_cells < 3:
