@@ -8,6 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from graphfm.nn import GraphBlock, NodeNorm, Readout
+from graphfm.nn.dropout import ByteDropout
 from graphfm.nn.neighborhood import SparseRows
 
 
@@ -72,7 +73,7 @@ class RegulationNet(nn.Module):
         self, num_features: int, num_evidence: int, *, dim: int = 16, num_layers: int = 2, dropout: float = 0.5
     ) -> None:
         super().__init__()
-        self.stem = nn.Sequential(nn.Dropout(dropout), nn.Linear(num_features, dim))
+        self.stem = nn.Sequential(ByteDropout(dropout), nn.Linear(num_features, dim))
         block = {"num_layers": num_layers, "heads": 0, "dropout": dropout}
         self.regulating = nn.ModuleList(GraphBlock(dim, **block) for _ in range(num_layers))
         self.regulated = nn.ModuleList(GraphBlock(dim, **block) for _ in range(num_layers))
@@ -84,7 +85,7 @@ class RegulationNet(nn.Module):
         self.deep = nn.Sequential(
             nn.Linear(num_evidence + dim, 64),
             nn.ReLU(),
-            nn.Dropout(dropout),
+            ByteDropout(dropout),
             nn.Linear(64, 32),
             nn.ReLU(),
             nn.Linear(32, 2),

@@ -146,7 +146,7 @@ def fit_regulation(
         )
         for fold, facts, sign in zip(folds, evidence, signs, strict=True)
     ]
-    optimizer = torch.optim.AdamW(net.parameters(), lr=config.lr, weight_decay=config.weight_decay)
+    optimizer = torch.optim.AdamW(net.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.lr, total_steps=config.epochs * len(parts))
     generator = torch.Generator().manual_seed(seed)
     net.train()
