@@ -10,6 +10,14 @@ from graphfm.models.inputs import CellGraph
 from graphfm.nn.neighborhood import Neighborhood
 
 
+def check_batch(halo: float, neighbor_share: float) -> None:
+    """Raise a ValueError if settings of `batch_with_halo` or `drawn_cells` are out of range."""
+    if halo < 0:
+        raise ValueError(f"halo must not be negative, got {halo}")
+    if not 0 <= neighbor_share <= 1:
+        raise ValueError(f"neighbor_share must lie between 0 and 1, got {neighbor_share}")
+
+
 def batch_with_halo(
     cells: CellGraph, core: Tensor, halo: float, generator: torch.Generator
 ) -> tuple[Tensor, Neighborhood]:

@@ -8,7 +8,7 @@ from torch import Tensor
 from graphfm.models.graphfm import GraphFM
 from graphfm.models.inputs import CellGraph
 from graphfm.nn.heads import negative_binomial_nll
-from graphfm.objectives._views import batch_with_halo, drawn_cells, visible_stem
+from graphfm.objectives._views import batch_with_halo, check_batch, drawn_cells, visible_stem
 
 
 @dataclass(frozen=True)
@@ -40,12 +40,9 @@ class MaskedExpression:
     def __post_init__(self) -> None:
         if not 0 < self.mask_share < 1:
             raise ValueError(f"mask_share must lie between 0 and 1, got {self.mask_share}")
-        if not 0 <= self.neighbor_share <= 1:
-            raise ValueError(f"neighbor_share must lie between 0 and 1, got {self.neighbor_share}")
+        check_batch(self.halo, self.neighbor_share)
         if self.genes_per_step < 1:
             raise ValueError(f"genes_per_step must be at least 1, got {self.genes_per_step}")
-        if self.halo < 0:
-            raise ValueError(f"halo must not be negative, got {self.halo}")
 
     def __call__(
         self, model: GraphFM, cells: CellGraph, core: Tensor, generator: torch.Generator

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from graphfm.models.graphfm import GraphFM
 from graphfm.models.inputs import CellGraph
-from graphfm.objectives._views import batch_with_halo, drawn_cells, visible_stem
+from graphfm.objectives._views import batch_with_halo, check_batch, drawn_cells, visible_stem
 
 
 @dataclass(frozen=True)
@@ -45,10 +45,7 @@ class NeighborAgreement:
     def __post_init__(self) -> None:
         if not 0 <= self.mask_share < 1:
             raise ValueError(f"mask_share must be from 0 to less than 1, got {self.mask_share}")
-        if not 0 <= self.neighbor_share <= 1:
-            raise ValueError(f"neighbor_share must lie between 0 and 1, got {self.neighbor_share}")
-        if self.halo < 0:
-            raise ValueError(f"halo must not be negative, got {self.halo}")
+        check_batch(self.halo, self.neighbor_share)
         if self.redundancy is not None and self.redundancy < 0:
             raise ValueError(f"redundancy must not be negative, got {self.redundancy}")
 
