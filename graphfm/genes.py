@@ -16,7 +16,7 @@ from scipy import sparse
 from graphfm import _keys
 from graphfm._vocabulary import SPECIES, Matched, Vocabulary, match, vocabulary
 from graphfm.io.files import as_anndata, writable
-from graphfm.io.matrix import Kind, row_chunks, stack
+from graphfm.io.matrix import Kind, stack, value_chunks
 
 __all__ = ["GeneReport", "Vocabulary", "align_genes", "merge_genes", "vocabulary"]
 
@@ -274,7 +274,7 @@ def merge_genes(
     {'GAPDH': 2.0, 'TP53': 2.0}
     """
     adata = as_anndata(adata)
-    values = stack([chunk for chunk, _ in row_chunks(adata, layer=layer, kind=kind)])
+    values = stack(list(value_chunks(adata, layer=layer, kind=kind)))
     merged = AnnData(values, obs=adata.obs.copy(), var=adata.var.copy(), obsm=dict(adata.obsm))
     if organism == "auto" and _keys.GENE_ROW in adata.var and _keys.GENES in adata.uns:
         merged.uns[_keys.GENES] = adata.uns[_keys.GENES]

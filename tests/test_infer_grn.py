@@ -183,8 +183,12 @@ def test_genes_that_no_cell_expresses_have_no_edges(made):
     x = adata.X.tolil()
     x[:, [1, 4]] = 0
     adata.X = x.tocsr()
-    known = made.uns["toy_truth"]["grn"].sample(frac=0.5, random_state=0)[["tf", "target"]]
-    for options in ({"mode": "fine_tune", "known": known}, {"mode": "zero_shot"}):
+    known = made.uns["toy_truth"]["grn"].sample(frac=0.5, random_state=0)
+    for options in (
+        {"mode": "fine_tune", "known": known[["tf", "target"]]},
+        {"mode": "fine_tune", "known": known[["tf", "target", "sign"]]},
+        {"mode": "zero_shot"},
+    ):
         tl.infer_grn(adata, max_edges=None, **options)
         table = adata.uns["grn"]
         assert set(table["sign"]) == {-1, 1} and len(table) == np.count_nonzero(adata.varp["grn"].data)

@@ -27,7 +27,7 @@ def group_numbers(obs: pd.DataFrame, key: str | None) -> np.ndarray:
     return np.unique(obs[key].astype(str), return_inverse=True)[1]
 
 
-def order_of_names(obs: pd.DataFrame) -> np.ndarray:
+def order_of_names(obs: pd.DataFrame | pd.Series) -> np.ndarray:
     """Rows in the order of the cells' names, in which what is drawn does not depend on that of the file."""
     return np.argsort(obs.index.to_numpy(dtype=str), kind="stable")
 

@@ -48,7 +48,7 @@ def counts(adata: AnnData, *, layer: str | None = None) -> sp.csr_matrix:
         If there are no cells or no genes, or the values are NaN, infinite, negative, not whole, or above 2**24
         (beyond which float32 would silently round them).
     """
-    return stack(list(_checked(adata, layer, "counts")))
+    return stack(list(value_chunks(adata, layer=layer)))
 
 
 def expression(adata: AnnData, *, layer: str | None = None, kind: Kind = "counts") -> sp.csr_matrix:
@@ -100,12 +100,12 @@ def row_chunks(
     KeyError, TypeError, ValueError
         As :func:`expression`, when the chunk is reached that has what is wrong.
     """
-    for values in _checked(adata, layer, kind):
+    for values in value_chunks(adata, layer=layer, kind=kind):
         yield values, values if kind == "log1p" else log_normalize(values)
 
 
-def _checked(adata: AnnData, layer: str | None, kind: Kind) -> Iterator[sp.csr_matrix]:
-    """What the matrix holds, a chunk at a time."""
+def value_chunks(adata: AnnData, *, layer: str | None = None, kind: Kind = "counts") -> Iterator[sp.csr_matrix]:
+    """What the matrix holds, as :func:`row_chunks` without the logarithms."""
     if kind not in ("counts", "normalized", "log1p"):
         raise ValueError(f"kind={kind!r} is unknown. Use 'counts', 'normalized' or 'log1p'.")
     matrix, place = _locate(adata, layer)

@@ -132,7 +132,7 @@ def annotate(
     if reference is not None:
         chosen = some_of_each(labels, seed)
         labels = labels.iloc[chosen]
-        place = layer if reference_layer is None else None if reference_layer == "X" else reference_layer
+        place = {None: layer, "X": None}.get(reference_layer, reference_layer)
         parts.insert(0, (given[chosen], place, reference_kind or kind, reference_organism))
     for name, (cells, *_) in zip(("query", "reference"), parts[::-1], strict=False):
         if cells.n_obs < 3:
@@ -189,8 +189,7 @@ def some_of_each(labels: pd.Series, seed: int) -> np.ndarray:
     seed
         Of the draw.
     """
-    order = np.argsort(labels.index.to_numpy(dtype=str), kind="stable")
-    place = pd.Series(order[np.random.default_rng(seed).permutation(len(labels))])
+    place = pd.Series(order_of_names(labels)[np.random.default_rng(seed).permutation(len(labels))])
     known = place[labels.notna().to_numpy()[place]]
     drawn = known.groupby(labels.to_numpy()[known]).head(MAX_CELLS_A_TYPE)
     return np.sort(drawn.to_numpy())

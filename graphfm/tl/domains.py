@@ -109,10 +109,10 @@ def spatial_domains(
     order = order_of_names(adata.obs)
     with announced(f"domains of {adata.n_obs:,} cells", 60 * stored_values(adata, layer=layer)):
         values = slice_components(io.expression(adata, layer=layer, kind=kind), slides, NUM_COMPONENTS, seed)
-        num_types = min(NUM_TYPES, adata.n_obs // 2)
+        own, num_types = values[order], min(NUM_TYPES, adata.n_obs // 2)
 
         def densities(run_seed: int) -> np.ndarray:
-            return mixture_densities(values[order], num_types, seed=run_seed)
+            return mixture_densities(own, num_types, seed=run_seed)
 
         found = _settled(densities, neighborhood_mean(values, neighbors), neighbors, order, n_domains, seed)
     _write(adata, found, slides, key_added, "domain")

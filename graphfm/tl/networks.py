@@ -23,7 +23,8 @@ from graphfm.io.files import writable
 from graphfm.io.matrix import Kind, stored_values
 from graphfm.memory import announced
 from graphfm.models.knowledge import RegulatoryKnowledge
-from graphfm.nn.context import context_scores
+from graphfm.nn.context import context_scores, similar_genes
+from graphfm.nn.neighborhood import SparseRows
 from graphfm.pp.regulatory import prior_edges, regulators
 from graphfm.tl.regulons import regulon_activity
 
@@ -279,17 +280,18 @@ class _Genes:
 def _scores(
     data: _Genes, mode: str, model: RegulatoryKnowledge | None, seed: int, device: str
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Score, sign and confidence of every pair, ``[t, n]``."""
+    """Score, sign and confidence of every pair, ``[t, n]``; 0 where nothing is expressed that could rise or fall."""
     profiles = torch.from_numpy(gene_profiles(data.expression, seed=seed)).to(device)
     rows, direction = torch.from_numpy(data.factors).to(device), normalize(profiles, dim=1)
     sign = (direction[rows] @ direction.T).sign()
-    score = context_scores(profiles, rows)
+    graph, expressed = similar_genes(profiles), sign != 0
+    score = context_scores(profiles, rows, graph=graph)
     null = gene_profiles(shuffled(data.expression, seed), seed=seed)
     confidence = _confidence(score, context_scores(torch.from_numpy(null).to(device), rows))
     if mode == "zero_shot":
         score = model.probability(data.rows[data.factors], data.rows, score)
     elif mode == "fine_tune":
-        score = _learned(data, profiles, sign, model, seed)
+        score = _learned(data, profiles, graph, score, sign, model, seed)
     if data.network is not None:
         weight, given = (
             torch.from_numpy(_matrix(data, data.network[column])[data.factors].toarray()).to(device)
@@ -297,7 +299,7 @@ def _scores(
         )
         sign = torch.where(given != 0, given, sign)
         score = score * weight.abs() if mode == "prior" else score
-    return score, sign, confidence
+    return score * expressed, sign, confidence
 
 
 def _matrix(data: _Genes, values: pd.Series) -> sp.csr_matrix:
@@ -306,7 +308,15 @@ def _matrix(data: _Genes, values: pd.Series) -> sp.csr_matrix:
     return sp.csr_matrix((values.astype(np.float32), (data.network["row"], data.network["column"])), shape=(size, size))
 
 
-def _learned(data: _Genes, profiles: Tensor, sign: Tensor, model: RegulatoryKnowledge | None, seed: int) -> Tensor:
+def _learned(
+    data: _Genes,
+    profiles: Tensor,
+    graph: SparseRows,
+    from_expression: Tensor,
+    sign: Tensor,
+    model: RegulatoryKnowledge | None,
+    seed: int,
+) -> Tensor:
     """Probabilities of edges; what is learned of their signs replaces those of the correlations."""
     from graphfm.tl.regulation import UNKNOWN_SIGN, learned_scores
     from graphfm.train.regulation import RegulationConfig
@@ -315,7 +325,7 @@ def _learned(data: _Genes, profiles: Tensor, sign: Tensor, model: RegulatoryKnow
     statistics, config = gene_statistics(data.expression), RegulationConfig()
     read = None if model is None else partial(model.probability, data.rows[data.factors], data.rows)
     score, positive = learned_scores(
-        data.names, profiles, statistics, data.factors, known, read, config=config, seed=seed
+        data.names, profiles, graph, from_expression, statistics, data.factors, known, read, config=config, seed=seed
     )
     if np.isfinite(positive).all():
         sign.copy_(torch.from_numpy(np.where(positive > 0.5, 1, -1)))
@@ -325,7 +335,6 @@ def _learned(data: _Genes, profiles: Tensor, sign: Tensor, model: RegulatoryKnow
 def _edges(score: Tensor, sign: Tensor, confidence: Tensor, factors: np.ndarray, limit: int | None) -> pd.DataFrame:
     """The strongest pairs, ``row`` and ``column`` their genes; ties by row, then column."""
     score[torch.arange(len(factors)), torch.from_numpy(factors)] = 0
-    score = score * (sign != 0)  # where nothing is expressed, nothing rises or falls
     chosen = _strongest(score.flatten(), limit)
     row, column = chosen // score.shape[1], chosen % score.shape[1]
     columns = {

@@ -11,7 +11,7 @@ from torch.nn.functional import normalize
 from graphfm.data.evidence import pair_evidence
 from graphfm.models.inputs import random_vectors
 from graphfm.models.regulation import GeneGraph, RegulationNet
-from graphfm.nn.context import context_scores, similar_genes
+from graphfm.nn.neighborhood import SparseRows
 from graphfm.train.regulation import RegulationConfig, fit_regulation, make_folds
 
 IDENTITY = 64
@@ -27,6 +27,8 @@ NETWORKS = 5
 def learned_scores(
     names: np.ndarray,
     profiles: Tensor,
+    graph: SparseRows,
+    from_expression: Tensor,
     statistics: np.ndarray,
     regulators: np.ndarray,
     known: sp.csr_matrix,
@@ -43,6 +45,10 @@ def learned_scores(
         Of the genes, ``[n]``.
     profiles
         ``[n, p]``, see `graphfm.data.profiles`.
+    graph
+        Of the genes that are alike; see `graphfm.nn.context.similar_genes`.
+    from_expression
+        Context scores on that graph, ``[t, n]``.
     statistics
         Of the genes' expression, standardised, ``[n, s]``.
     regulators
@@ -69,8 +75,6 @@ def learned_scores(
         There are too few known edges to hide some and keep others.
     """
     device, size = profiles.device, len(names)
-    graph = similar_genes(profiles)
-    from_expression = context_scores(profiles, torch.from_numpy(regulators).to(device), graph=graph)
     belief = None if read is None else read(from_expression).logit(eps=1e-6).numpy(force=True)
     context = from_expression.numpy(force=True)
     alike = sp.csr_matrix(

@@ -135,10 +135,12 @@ def slice_components(logged: sp.csr_matrix, slices: np.ndarray, number: int, see
     varied = np.flatnonzero((logged.getnnz(axis=0) > 1) & (variance > 1e-6 * np.square(mean)))
     if len(varied) < 2:
         raise ValueError(f"Only {len(varied)} genes vary; at least 2 are needed.")
-    there = np.stack([logged[slices == number][:, varied].getnnz(axis=0) > 0 for number in np.unique(slices)])
-    if there.all(axis=0).sum() < 2:
+    names, code = np.unique(slices, return_inverse=True)
+    members = sp.csr_matrix((np.ones(len(code), np.float32), (code, np.arange(len(code)))))
+    common = np.count_nonzero((members @ logged[:, varied]).getnnz(axis=0) == len(names))
+    if common < 2:
         raise ValueError(
-            f"The slices have {int(there.all(axis=0).sum())} genes in common that vary; at least 2 are needed. Were "
+            f"The slices have {common} genes in common that vary; at least 2 are needed. Were "
             "panels of different genes put together? Compare those that share genes."
         )
     values = components_within(logged[:, varied], slices, num_components=number, seed=seed)
