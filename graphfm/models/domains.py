@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -17,8 +18,12 @@ MAX_STRENGTH = 20.0
 """Nats that a cell's neighbours may weigh in all."""
 PRIOR_CELLS = 5.0
 """Cells' worth of types by which a domain is drawn to the whole tissue."""
-NUM_STARTS = 10
-"""Runs from different starts that vote."""
+NUM_STARTS, MOST_STARTS = 10, 60
+"""Runs from different starts that vote: so many at a time, and in all."""
+AGREED = 0.99
+"""Adjusted Rand index of the votes of either half of the runs, at which no more are made."""
+EM_STEPS = 10
+"""Of a mixture. From here on they change little, and runs from another start tell more."""
 MAX_DOMAINS, TRIED_STARTS = 15, 3
 """The search for their number: the most, and starts of each."""
 ROUNDS, SWEEPS = 5, 3
@@ -35,16 +40,19 @@ class Domains:
     """``[domains, types]``, share of each cell type, rows sum to 1."""
     strength: float
     """Nats by which a cell is drawn to the domain that all its neighbours are in."""
+    agreement: float = 1.0
+    """Adjusted Rand index of the votes of either half of the runs."""
 
 
 def vote_domains(
     densities: Callable[[int], np.ndarray], blurred: np.ndarray, graph: sp.csr_matrix, number: int, *, seed: int
 ) -> Domains:
-    """Domains on which ten runs from different starts agree.
+    """Domains on which runs from different starts agree.
 
-    A run has first domains of its own and settles (`settle_domains`). The runs' domains are named alike, to overlap
-    the most with the mean of all, and their probabilities averaged: where a run's outcome is luck, the mean says so,
-    and other seeds come to the same.
+    A run has types and first domains of its own and settles (`settle_domains`). The runs' domains are named alike, to
+    overlap the most with the mean of all, and their probabilities averaged: where a run's outcome is luck, the mean
+    says so. Ten runs at a time are made until both halves of them come to the same, as other seeds then do, or there
+    are sixty.
 
     Parameters
     ----------
@@ -63,14 +71,23 @@ def vote_domains(
     ----------
     Dimitriadou, Weingessel and Hornik 2002, doi:10.1142/S0218001402002052 (votes of clusterings).
     """
-    runs = []
-    for run_seed in np.random.default_rng(seed).integers(2**31, size=NUM_STARTS).tolist():
+    from sklearn.metrics import adjusted_rand_score
+
+    runs, agreement = [], 0.0
+    seeds = np.random.default_rng(seed).integers(2**31, size=MOST_STARTS).tolist()
+    for run_seed in tqdm(seeds, desc="runs that vote", leave=False, disable=None):
         types = densities(run_seed)
-        runs.append(settle_domains(types, graph, _first(blurred, number, run_seed)))
-    probability = _vote([run.probability for run in runs])
+        settled = settle_domains(types, graph, _first(blurred, number, run_seed))
+        runs.append(settled.probability.astype(np.float32))
+        if len(runs) % NUM_STARTS == 0:
+            agreement = adjusted_rand_score(*(_vote(half).argmax(axis=1) for half in (runs[::2], runs[1::2])))
+            if agreement >= AGREED:
+                break
+    probability = _normalized(_vote(runs).astype(np.float64))
     strength = field_strength(probability, around(graph) @ probability)
     types = _normalized(types)
-    return Domains(probability, _drawn(probability.T @ types, types.mean(axis=0)), strength)
+    shares = _drawn(probability.T @ types, types.mean(axis=0))
+    return Domains(probability, shares, strength, float(agreement))
 
 
 def _first(blurred: np.ndarray, number: int, seed: int) -> np.ndarray:
@@ -80,16 +97,22 @@ def _first(blurred: np.ndarray, number: int, seed: int) -> np.ndarray:
 
 def _vote(runs: list[np.ndarray]) -> np.ndarray:
     """Mean of the runs after their domains are matched, each to the mean so far, begun with the most typical run."""
+    common = np.zeros((len(runs), len(runs)))
+    for a, b in itertools.combinations(range(len(runs)), 2):
+        common[a, b] = common[b, a] = _matched(runs[a], runs[b])[0]
+    mean = runs[int(common.sum(axis=0).argmax())]
+    for _ in range(ROUNDS):
+        mean = np.mean([run[:, _matched(mean, run)[1]] for run in runs], axis=0)
+    return mean
+
+
+def _matched(a: np.ndarray, b: np.ndarray) -> tuple[float, np.ndarray]:
+    """What two runs have in common, and the domain of `b` for each of `a`."""
     from scipy.optimize import linear_sum_assignment
 
-    def matched(run: np.ndarray, mean: np.ndarray) -> np.ndarray:
-        return run[:, linear_sum_assignment(mean.T @ run, maximize=True)[1]]
-
-    typical = [sum(float((matched(other, run) * run).sum()) for other in runs) for run in runs]
-    mean = runs[int(np.argmax(typical))]
-    for _ in range(ROUNDS):
-        mean = np.mean([matched(run, mean) for run in runs], axis=0)
-    return mean
+    common = a.T @ b
+    assigned = linear_sum_assignment(common, maximize=True)
+    return float(common[assigned].sum()), assigned[1]
 
 
 def choose_number(densities: np.ndarray, blurred: np.ndarray, graph: sp.csr_matrix, *, seed: int) -> int:
@@ -112,7 +135,7 @@ def choose_number(densities: np.ndarray, blurred: np.ndarray, graph: sp.csr_matr
     """
     numbers = np.arange(1, min(MAX_DOMAINS, len(blurred) // 2) + 1)
     likelihood = np.empty(len(numbers))
-    for place, number in enumerate(tqdm(numbers, desc="number of domains", leave=False)):
+    for place, number in enumerate(tqdm(numbers, desc="number of domains", leave=False, disable=None)):
         firsts = [_first(blurred, int(number), seed + start) for start in range(TRIED_STARTS)]
         runs = [settle_domains(densities, graph, first) for first in firsts]
         likelihood[place] = max(_pseudo_likelihood(densities, graph, run) for run in runs)
@@ -177,11 +200,14 @@ def mixture_densities(values: np.ndarray, number: int, *, seed: int) -> np.ndarr
     seed
         Of the start.
     """
+    from sklearn.exceptions import ConvergenceWarning
     from sklearn.mixture import GaussianMixture
 
-    mixture = GaussianMixture(number, covariance_type="tied", reg_covar=1e-6 * values.var(), random_state=seed).fit(
-        values
-    )
+    floor = 1e-6 * values.var()
+    mixture = GaussianMixture(number, covariance_type="tied", reg_covar=floor, max_iter=EM_STEPS, random_state=seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        mixture.fit(values)
     white = values @ mixture.precisions_cholesky_
     centre = mixture.means_ @ mixture.precisions_cholesky_
     logs = white @ centre.T - 0.5 * np.square(centre).sum(axis=1)

@@ -143,6 +143,32 @@ def test_a_vote_names_domains_alike(tissue):
     assert best > 0.95
 
 
+def test_runs_are_made_until_their_halves_agree(tissue):
+    values, domain, graph = tissue
+    near = sp.csr_matrix(((graph @ graph + graph) > 0).astype(float))
+    blurred = (values + near @ values) / (1 + np.asarray(near.sum(axis=1)))
+    asked = []
+
+    def clear(seed):
+        asked.append(seed)
+        return domains.mixture_densities(values, 2, seed=seed)
+
+    found = domains.vote_domains(clear, blurred, near, 2, seed=0)
+    assert len(asked) == domains.NUM_STARTS and found.agreement >= domains.AGREED
+    assert max((found.probability.argmax(axis=1) == k).astype(int) @ domain for k in range(2)) > 0.9 * domain.sum()
+    np.testing.assert_allclose(found.probability.sum(axis=1), 1.0)
+
+    asked.clear()
+    rng = np.random.default_rng(6)
+
+    def chance(seed):
+        asked.append(seed)
+        return rng.random((900, 4))
+
+    found = domains.vote_domains(chance, rng.normal(size=(900, 2)), sp.csr_matrix((900, 900)), 4, seed=0)
+    assert len(set(asked)) == domains.MOST_STARTS and found.agreement < domains.AGREED
+
+
 def test_pseudo_likelihood_equals_a_loop(tissue):
     graph, rng = tissue[2], np.random.default_rng(5)
     types = rng.random((900, 4))
