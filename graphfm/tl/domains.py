@@ -44,7 +44,7 @@ def spatial_domains(
     2. A Gaussian mixture finds 30 cell types. Another, of the means over each cell and its neighbours, is the start.
     3. Domains that are mixtures of these types settle under a field that draws neighbours into one domain
        (`graphfm.models.domains`). From there on a cell has its own values, and only the field looks at neighbours.
-    4. Such runs, from different starts, vote: ten, and more until both halves of them come to the same, at most sixty.
+    4. Such runs, from different starts, vote: ten, and more until both halves of them come to the same, up to sixty.
 
     The trunk has no part in it yet.
 
@@ -82,8 +82,8 @@ def spatial_domains(
       ``slides`` (how many it is in);
     - ``uns["spatial_domain_levels"]``: DataFrame, a row a domain, columns ``"1"``, ``"2"``, ...: the domain that it
       belongs to if there shall be so many; ``obs["spatial_domain"].map(uns["spatial_domain_levels"]["3"])``;
-    - ``uns["spatial_domain_params"]``: parameters, the strength of the field, and the agreement (adjusted Rand index) of
-      the votes of either half of the runs: how much the domains owe to chance.
+    - ``uns["spatial_domain_params"]``: parameters, the strength of the field, and the agreement (adjusted Rand index)
+      of the votes of either half of the runs: how much the domains owe to chance.
 
     Raises
     ------
