@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +25,15 @@ def check_key_added(key: str) -> None:
     """
     if key in (_keys.X_PCA, _keys.SPATIAL, _keys.NEIGHBORS, _keys.SPATIAL_NEIGHBORS, _keys.GENES):
         raise ValueError(f"key_added={key!r} would overwrite what the graphs are made of. Choose another name.")
+
+
+@contextmanager
+def of_data(name: str) -> Iterator[None]:
+    """Say in errors which of several data sets they are of."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError) as error:
+        raise type(error)(f"{name}: {error.args[0]}") from error
 
 
 def check_column(obs: pd.DataFrame, key: str, argument: str, *, complete: bool = False, name: str = "adata") -> None:

@@ -295,9 +295,11 @@ def _write(out: Path, **content) -> Path:
 
     template = Template((files("graphfm") / "report.html.jinja").read_text(), autoescape=True)
     out.mkdir(parents=True, exist_ok=True)
-    path, partial = out / "report.html", out / "report.html.tmp"
-    partial.write_text(template.render(**content))
-    os.replace(partial, path)
-    for number, figure in enumerate(content["figures"], start=1):
-        (out / f"figure{number}.png").write_bytes(base64.b64decode(figure["png"]))
-    return path
+    pictures = [base64.b64decode(figure["png"]) for figure in content["figures"]]
+    written = {f"figure{number}.png": picture for number, picture in enumerate(pictures, start=1)}
+    written["report.html"] = template.render(**content).encode()
+    for name, value in written.items():
+        partial = out / f"{name}.tmp"
+        partial.write_bytes(value)
+        os.replace(partial, out / name)
+    return out / "report.html"

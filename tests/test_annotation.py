@@ -149,6 +149,12 @@ def test_bad_references(halves):
         tl.annotate(query, foreign, label_key="cell_type")
     with pytest.raises(ValueError, match="cells"):
         tl.annotate(query[:2].copy(), reference, label_key="cell_type")
+    broken = reference.copy()
+    broken.X[0, 0] = np.nan
+    with pytest.raises(ValueError, match=r"^reference: adata\.X .*NaN"):
+        tl.annotate(query, broken, label_key="cell_type")
+    with pytest.raises(ValueError, match=r"^query: adata\.X .*NaN"):
+        tl.annotate(broken, reference, label_key="cell_type")
 
 
 def test_a_panel_is_told_by_a_whole_transcriptome(halves):

@@ -63,6 +63,11 @@ def test_bad_input(cells):
         graphfm.tl.evaluate(cells, label_key="none")
     with pytest.raises(ValueError, match="names one batch"):
         graphfm.tl.evaluate(cells, label_key="cell_type", batch_key="one")
+    cells.obs["few"] = ["a"] * (cells.n_obs - 3) + ["b"] * 3
+    with pytest.raises(ValueError, match="label_key='few' must have at least two labels of 5 cells"):
+        graphfm.tl.evaluate(cells, label_key="few")
+    with pytest.raises(ValueError, match="fewer than two labels of label_key='cell_type' are in several batches"):
+        graphfm.tl.evaluate(cells, label_key="cell_type", batch_key="cell_type")
 
 
 def test_a_graph_of_another_embedding_will_do(cells):

@@ -109,6 +109,12 @@ def test_bad_input_is_named(halves):
         tl.impute(panel, reference[:4])
     with pytest.raises(KeyError, match="section"):
         tl.impute(panel, reference, library_key="section")
+    for name, given in (("adata", 0), ("reference", 1)):
+        parts = [panel.copy(), reference.copy()]
+        parts[given].X = parts[given].X.astype(np.float32)
+        parts[given].X.data[0] = np.nan
+        with pytest.raises(ValueError, match=rf"^{name}: adata\.X .*NaN"):
+            tl.impute(*parts, genes=genes)
 
 
 def test_what_is_to_be_predicted_does_not_tell_of_itself():

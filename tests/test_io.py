@@ -16,6 +16,7 @@ import graphfm
 from graphfm import io
 from graphfm.io.files import is_lazy
 from graphfm.io.mapped import GrowingMatrix
+from graphfm.io.matrix import stored_values
 
 
 @pytest.fixture
@@ -280,6 +281,7 @@ def test_lazy_reading_leaves_the_matrices_in_the_file(full, matrix, tmp_path, su
     lazy = io.read(tmp_path / f"a{suffix}", lazy=True)
     assert all(is_lazy(x) for x in (lazy.X, *lazy.layers.values())) and len(lazy.layers) == 2
     assert lazy.obs["kind"].tolist() == full.obs["kind"].tolist() and lazy.uns["parameters"]["k"] == 3
+    assert all(stored_values(lazy, layer=layer) == stored_values(full, layer=layer) for layer in (None, *lazy.layers))
     monkeypatch.setattr("graphfm.io.matrix._CHUNK_VALUES", matrix.shape[1])
     for layer in (None, *lazy.layers):
         values, logged = zip(*io.row_chunks(lazy, layer=layer), strict=True)

@@ -98,13 +98,18 @@ def test_logarithms_normalised_values_and_unknown_genes(found):
         assert population_scores(truth, made.obs["rare_population"].astype(object))["f1"] > 0.9
 
 
-def test_a_representation_of_ones_own(found):
+def test_a_representation_of_ones_own(found, monkeypatch):
     adata = found.copy()
     graphfm.pp.knn_graph(adata)
     tl.find_rare(adata, use_rep="X_pca", n_shuffles=0, n_resamples=0)
     assert adata.uns["rare_params"]["use_rep"] == "X_pca" and adata.uns["rare"]["stability"].isna().all()
     truth = adata.obs["is_rare"].to_numpy()
     assert population_scores(truth, adata.obs["rare_population"].astype(object))["f1"] > 0.9
+    # a representation of the model's own name is one's own all the same
+    adata.obsm["X_graphfm"] = adata.obsm["X_pca"]
+    monkeypatch.setattr(graphfm.tl.rare._Embedding, "__call__", lambda *_: pytest.fail("embedded anew"))
+    tl.find_rare(adata, use_rep="X_graphfm", n_shuffles=0, n_resamples=0)
+    tl.rare_limit(adata, sizes=(30,))
 
 
 def test_the_limit_is_that_of_types_left_out(found, monkeypatch):

@@ -123,9 +123,13 @@ def from_networkx(graph: nx.DiGraph) -> list[NeighborTable]:
         If nodes lack ``type`` or ``index``, or edges lack ``relation``.
     """
     sizes: dict[str, int] = {}
+    first: dict[tuple[str, int], object] = {}
     for node, attributes in graph.nodes(data=True):
         if "type" not in attributes or "index" not in attributes:
             raise KeyError(f"Node {node!r} lacks the attribute 'type' or 'index'.")
+        place = (attributes["type"], attributes["index"])
+        if first.setdefault(place, node) != node:
+            raise ValueError(f"Nodes {first[place]!r} and {node!r} are both number {place[1]} of type {place[0]!r}.")
         sizes[attributes["type"]] = sizes.get(attributes["type"], 0) + 1
     for node, attributes in graph.nodes(data=True):
         if not 0 <= attributes["index"] < sizes[attributes["type"]]:

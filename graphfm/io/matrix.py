@@ -158,8 +158,10 @@ def _names(mapping: Any) -> str:
 
 
 def stored_values(adata: AnnData, *, layer: str | None = None) -> int:
-    """Values that the matrix holds: zeros too, unless it is sparse."""
+    """Values that the matrix holds, in memory or in a file: zeros too, unless it is sparse."""
     matrix = adata.X if layer is None else adata.layers.get(layer)
+    if isinstance(matrix, CSRDataset | CSCDataset):
+        return int(matrix.group["data"].shape[0])
     return int(getattr(matrix, "nnz", None) or np.prod(adata.shape))
 
 

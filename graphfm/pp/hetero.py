@@ -11,6 +11,7 @@ import torch
 from anndata import AnnData
 
 from graphfm import _keys, io
+from graphfm._checks import check_unique_genes
 from graphfm.data.convert import to_hetero
 from graphfm.data.graph import NeighborTable, table_from_csr
 from graphfm.io.matrix import Kind
@@ -154,6 +155,7 @@ def _add_peaks(data: HeteroData, adata: AnnData, peaks: AnnData, asked: Sequence
     data["peak"].num_nodes = peaks.n_vars
     _add_expression(data, _top_genes(io.expression(peaks), top_peaks), asked, "peak")
     if "regulates" in asked and "gene" in peaks.var:
+        check_unique_genes(adata)
         genes = adata.var_names.get_indexer(peaks.var["gene"].astype(str))
         near = np.flatnonzero(genes >= 0)
         data["peak", "regulates", "gene"].edge_index = torch.from_numpy(np.stack([near, genes[near]]).astype(np.int64))

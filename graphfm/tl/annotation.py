@@ -9,7 +9,7 @@ import scipy.sparse as sp
 from anndata import AnnData
 
 from graphfm import _keys, genes, io
-from graphfm._checks import check_column, check_key_added
+from graphfm._checks import check_column, check_key_added, of_data
 from graphfm.data.cell_groups import order_of_names
 from graphfm.genes import Organism
 from graphfm.io.files import writable
@@ -234,8 +234,9 @@ def joint_cells(parts: list[Part], model: GraphFM, seed: int) -> AnnData:
 
 def _joined(parts: list[Part]) -> AnnData:
     shells = []
-    for adata, layer, kind, organism in parts:
-        shell = genes.merge_genes(adata, layer=layer, kind=kind, organism=organism)
+    for number, (adata, layer, kind, organism) in enumerate(parts, start=1):
+        with of_data("query" if number == len(parts) else "reference"):
+            shell = genes.merge_genes(adata, layer=layer, kind=kind, organism=organism)
         shells.append((shell, pd.Index(genes.gene_keys(shell))))
     own, keys = shells[-1]  # whose names and order the genes keep
     common = [key for key in keys if all(key in others for _, others in shells)]

@@ -25,6 +25,9 @@ from graphfm.tl.leakage import Leakage, leakage
 
 logger = logging.getLogger(__name__)
 
+LEAST_OF_TYPE = 5
+"""Cells that a type must have to be judged: as many as there are folds."""
+
 
 def evaluate(
     adata: AnnData,
@@ -89,8 +92,18 @@ def evaluate(
     labelled = adata.obs[label_key].notna().to_numpy()
     if (number := adata.obs[label_key].nunique()) < 2:
         raise ValueError(f"label_key={label_key!r} must tell at least two kinds of cells apart, got {number}.")
+    if (adata.obs[label_key].value_counts() >= LEAST_OF_TYPE).sum() < 2:
+        raise ValueError(
+            f"label_key={label_key!r} must have at least two labels of {LEAST_OF_TYPE} cells or more each."
+        )
     if batch_key:
         batch_names(adata[labelled], batch_key)
+        batches_of = adata.obs[labelled].groupby(label_key, observed=True)[batch_key].nunique()
+        if (batches_of > 1).sum() < 2:
+            raise ValueError(
+                f"fewer than two labels of label_key={label_key!r} are in several batches of batch_key={batch_key!r}: "
+                "leave batch_key out, or pass batches that share types."
+            )
     for key in keys:
         if key not in adata.obsm:
             raise KeyError(f"adata.obsm has no {key!r} (found: {list(adata.obsm)}).")
@@ -122,7 +135,7 @@ def evaluate(
         if batch_key:
             mixed = integration.evaluate(x, truth, seed, components=own)  # how types are kept is among it
             mixed["macro_f1_across"] = mixed.pop("macro_f1")
-            rows[name] = knn_accuracy(x, types, seed=seed) | mixed
+            rows[name] = knn_accuracy(x, types, folds=LEAST_OF_TYPE, seed=seed) | mixed
         else:
             rows[name] = cell_types.evaluate(x, types, seed)
     return pd.DataFrame(rows).T

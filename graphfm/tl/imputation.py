@@ -9,7 +9,7 @@ import scipy.sparse as sp
 from anndata import AnnData
 
 from graphfm import _keys, io
-from graphfm._checks import check_key_added, check_unique_genes
+from graphfm._checks import check_key_added, check_unique_genes, of_data
 from graphfm.data.cell_groups import order_of_names
 from graphfm.io.files import writable
 from graphfm.io.matrix import Kind, stored_values
@@ -113,11 +113,15 @@ def impute(
     stored = sum(stored_values(part, layer=layer) for part in parts)
     with announced(f"{len(wanted):,} genes of {adata.n_obs:,} cells", 60 * stored + 4 * adata.n_obs * len(wanted)):
         # by the total of the shared genes: that of all would tell of those that are to be predicted
-        logged = [io.expression(part[:, shared], layer=layer, kind=kind) for part in parts]
+        logged = []
+        for name, part in zip(("reference", "adata"), parts, strict=True):
+            with of_data(name):
+                logged.append(io.expression(part[:, shared], layer=layer, kind=kind))
         features = _features(parts, logged, slices, library_key, spatial_key if tissue else None, seed)
         known = features[: reference.n_obs]
         columns = reference.var_names.get_indexer(wanted)
-        truth = io.expression(reference, layer=layer, kind=kind)[:, columns].tocsr()
+        with of_data("reference"):
+            truth = io.expression(reference, layer=layer, kind=kind)[:, columns].tocsr()
         model = fit_genes(known, truth)
         predicted = np.empty((adata.n_obs, len(wanted)), dtype=np.float32)
         for chunk in range(0, adata.n_obs, 4096):

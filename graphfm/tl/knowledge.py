@@ -10,7 +10,7 @@ import torch
 from anndata import AnnData
 
 from graphfm import _keys, io
-from graphfm._checks import check_unique_genes
+from graphfm._checks import check_unique_genes, of_data
 from graphfm._vocabulary import match, vocabulary
 from graphfm.data.profiles import gene_profiles
 from graphfm.io.matrix import Kind
@@ -159,7 +159,9 @@ def _read(name: str, adata: AnnData, group: str, kind: Kind, config: KnowledgeCo
     if (tfs < 0).any():
         raise ValueError(f"corpus[{name!r}].uns['tfs'] names {(tfs < 0).sum()} genes that are not in var_names.")
     genes = adata.var[_keys.GENE_ROW].to_numpy(np.int64) if _keys.GENE_ROW in adata.var else _rows(adata.var_names)
-    profiles = torch.from_numpy(gene_profiles(io.expression(adata, kind=kind), seed=seed))
+    with of_data(f"corpus[{name!r}]"):
+        expression = io.expression(adata, kind=kind)
+    profiles = torch.from_numpy(gene_profiles(expression, seed=seed))
     context = context_scores(profiles, torch.from_numpy(tfs))
     networks = {}
     for network in set(config.networks) & set(adata.uns["grn_truth"]):

@@ -138,9 +138,9 @@ def find_rare(
     - ``uns["rare"]``: DataFrame, a row a population: ``population``, ``size``, ``fraction``, ``distinctness``,
       ``separation`` (share of clear members among all cells that might belong), ``stability`` (mean Jaccard index
       with what comes back of half of its cells among 80 % of all), ``fdr`` (populations as distinct in a shuffled
-      copy, over those in the data), ``num_markers``, ``markers`` (the five genes most above every abundant type,
-      comma-separated), ``nearest`` (abundant type most of the cells were counted to), ``batches`` (how many it is
-      in);
+      copy, over those in the data; the model embeds the copy even if `use_rep` is given), ``num_markers``,
+      ``markers`` (the five genes most above every abundant type, comma-separated), ``nearest`` (abundant type most of
+      the cells were counted to), ``batches`` (how many it is in);
     - ``uns["rare_params"]``: parameters, the number of abundant types, the largest and least size that could be called.
 
     Raises
@@ -188,7 +188,7 @@ def find_rare(
         "max_fraction": max_fraction,
         "min_cells": min_cells,
         "largest": int(search.max_cells),
-        "use_rep": use_rep or _keys.X_GRAPHFM,
+        "use_rep": use_rep or "",
         "layer": layer or "X",
         "kind": kind,
         "organism": organism,
@@ -253,7 +253,7 @@ def rare_limit(
     counts, logged = _matrices(adata, None if params["layer"] == "X" else params["layer"], params["kind"])
     types = adata.obs[f"{key}_background"].astype(str).to_numpy()
     batches = group_numbers(adata.obs, params["batch_key"] or None)
-    own = None if params["use_rep"] == _keys.X_GRAPHFM else as_dense(adata.obsm[params["use_rep"]])
+    own = as_dense(adata.obsm[params["use_rep"]]) if params["use_rep"] else None
     embedding = _Embedding(model, str(params["organism"]), device)
     rows = []
     tasks = [(name, size, draw) for name in np.unique(types) for size in sizes for draw in range(n_draws)]

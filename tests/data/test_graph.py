@@ -140,6 +140,9 @@ def test_networkx_built_by_hand():
     graph.add_edge("a", "b", relation="regulates")
     (table,) = from_networkx(graph)
     assert table_to_csr(table).toarray().tolist() == [[0, 0], [1, 0]]
+    graph.nodes["b"]["index"] = 0
+    with pytest.raises(ValueError, match="'a' and 'b' are both number 0 of type 'gene'"):
+        from_networkx(graph)
     graph.nodes["b"]["index"] = 5
     with pytest.raises(ValueError, match="numbered"):
         from_networkx(graph)

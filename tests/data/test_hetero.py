@@ -53,6 +53,10 @@ def test_peaks_reach_cells(adata):
         assert (full[rows[kind]] - less[rows[kind]]).abs().max() > 1e-3
     with pytest.raises(ValueError, match="same cells"):
         graphfm.pp.hetero_graph(adata, peaks=peaks[::-1].copy())
+    twice = adata.copy()
+    twice.var_names = [*adata.var_names[:-1], adata.var_names[0]]
+    with pytest.raises(ValueError, match="adata.var_names are not unique"):
+        graphfm.pp.hetero_graph(twice, peaks=peaks)
 
 
 def test_cell_relations_alone_are_the_cell_graph(adata):
