@@ -55,7 +55,7 @@ def test_peaks_reach_cells(adata):
         graphfm.pp.hetero_graph(adata, peaks=peaks[::-1].copy())
     twice = adata.copy()
     twice.var_names = [*adata.var_names[:-1], adata.var_names[0]]
-    with pytest.raises(ValueError, match="adata.var_names are not unique"):
+    with pytest.raises(ValueError, match="var_names are not unique"):
         graphfm.pp.hetero_graph(twice, peaks=peaks)
 
 
