@@ -71,9 +71,8 @@ def maps(axes: Sequence[Axes], name: str, title: str) -> None:
     """Known domains, those of the mean over neighbours, those of graphfm; one seed."""
     adata = slides.load(name)
     truth, number = np.unique(adata.obs["domain"], return_inverse=True)[1], adata.obs["domain"].nunique()
-    job = {"dataset": name, "setting": "slide", "method": "graphfm", "seed": 0}
     blurred = table5.clustered("mixture", slides.surroundings(adata, 0), adata, number, 0)
-    panels = {title: truth, "mean of 18 neighbours": blurred, "graphfm": table5.represented(job, adata, number)[1]}
+    panels = {title: truth, "mean of 18 neighbours": blurred, "graphfm": table5.own_domains(adata, number, 0)}
     for ax, (heading, found) in zip(axes, panels.items(), strict=True):
         ari = "" if found is truth else f", ARI {adjusted_rand_score(truth, found):.2f}"
         pl.labelled_scatter(ax, adata.obsm["spatial"], named_alike(found, truth), title=heading + ari)

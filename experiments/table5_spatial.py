@@ -7,7 +7,8 @@ Expect:  see the README
 
 Setting: ``slide``: each of 15 slides by itself. ``zero_shot``: principal components of the other tissues' slides.
          ``annotated``: methods that are told the cells' types. ``together``: the slides of a tissue at once.
-         ``impute``: half of a slide's cells lack a fifth of the genes. ``scale``: 36,362 cells of Xenium.
+         ``repeat``: each slide twice, by two seeds. ``impute``: half of a slide's cells lack a fifth of the genes.
+         ``scale``: 36,362 cells of Xenium.
 Columns: every embedding by one clusterer, ``mixture`` (tied Gaussian mixture, best of ten starts, 15 principal
          components if it has more), by graphfm's, ``field`` (mixtures of 30 types of that embedding under a Potts
          field, ten runs that vote), and by each method's ``own``.
@@ -37,7 +38,7 @@ from anndata import AnnData
 from sklearn.decomposition import PCA
 
 from graphfm import datasets, io, tl
-from graphfm.metrics.labels import linear_probe
+from graphfm.metrics.labels import agreement, linear_probe
 from graphfm.metrics.spatial import tissue_blocks
 from graphfm.models.domains import mixture_densities, vote_domains
 from graphfm.tasks import domains, imputation
@@ -55,6 +56,7 @@ METHODS: dict[str, tuple[str, ...]] = {
     "zero_shot": ("linear",),
     "annotated": ("kmeans", "graphfm"),
     "together": tuple(slides.EMBEDDINGS),
+    "repeat": ("neighbor_mean", "graphfm"),
     "impute": ("shuffled", "gene_mean", "knn_15", "knn_50", "neighbor_mean", "graphfm", "oracle"),
     "scale": ("graphfm",),
 }
@@ -74,13 +76,14 @@ def jobs() -> list[dict]:
         "zero_shot": real,
         "annotated": [name for name in real if slides.SLIDES[name].cell_type],
         "together": [name for name in slides.TISSUES if name != "toy"],
+        "repeat": real,
         "impute": [name for name in real if slides.SLIDES[name].impute],
         "scale": [XENIUM],
     }
     return [
         {"dataset": name, "setting": setting, "method": method, "seed": seed}
         for setting, names in of.items()
-        for seed in (SEEDS if setting != "scale" else (0,))
+        for seed in (SEEDS if setting not in ("repeat", "scale") else (0,))
         for method in METHODS[setting]
         for name in names
     ]
@@ -108,6 +111,14 @@ def clustered(clusterer: str, embedding: np.ndarray, adata: AnnData, number: int
     return vote_domains(densities, values, near, number, seed=seed).probability.argmax(axis=1)
 
 
+def own_domains(adata: AnnData, number: int, seed: int) -> np.ndarray:
+    """Labels of `graphfm.tl.spatial_domains`."""
+    found = tl.spatial_domains(
+        adata, n_domains=number, library_key="slide", kind=slides.kind(adata), seed=seed, copy=True
+    )
+    return found.obs["spatial_domain"].to_numpy()
+
+
 def represented(job: dict, adata: AnnData, number: int) -> tuple[np.ndarray | None, np.ndarray | None]:
     """Embedding and own labels of a method; None where it has no such."""
     method, seed = job["method"], job["seed"]
@@ -127,9 +138,7 @@ def represented(job: dict, adata: AnnData, number: int) -> tuple[np.ndarray | No
         given = adata.copy()
         if method == "graphfm:shuffled":
             given.obsm["spatial"] = np.random.default_rng(seed).permutation(given.obsm["spatial"])
-        embedding = slides.tissue_embedding(given, seed)
-        tl.spatial_domains(given, n_domains=number, library_key="slide", kind=slides.kind(given), seed=seed)
-        return embedding, given.obs["spatial_domain"].to_numpy()
+        return slides.tissue_embedding(given, seed), own_domains(given, number, seed)
     return slides.EMBEDDINGS[method](adata.copy(), seed), None
 
 
@@ -155,6 +164,26 @@ def run_domains(job: dict) -> Iterator[dict]:
         found = own if clusterer == "own" else clustered(clusterer, embedding, adata, number, seed)
         scores = domains.evaluate(found, truth, seed)
         yield {**job, "clusterer": clusterer, **_spine.rounded(scores | cost), **facts}
+
+
+def run_repeat(job: dict) -> Iterator[dict]:
+    """One record: how far two seeds come to the same."""
+    adata = slides.load(job["dataset"])
+    number = adata.obs["domain"].nunique()
+
+    def found(seed: int) -> np.ndarray:
+        if job["method"] == "graphfm":
+            return own_domains(adata, number, seed)
+        return clustered("mixture", slides.EMBEDDINGS[job["method"]](adata.copy(), seed), adata, number, seed)
+
+    ari = agreement(found(job["seed"]), found(job["seed"] + 1))["ari"]
+    facts = {"num_cells": adata.n_obs, "num_domains": number} | source(job["dataset"])
+    yield {
+        **job,
+        "clusterer": "own" if job["method"] == "graphfm" else "mixture",
+        **_spine.rounded({"ari": ari}),
+        **facts,
+    }
 
 
 def run_imputation(job: dict) -> Iterator[dict]:
@@ -301,6 +330,12 @@ def other_tables(records: Sequence[dict]) -> Iterator[str]:
                 cells.append(" / ".join(f"{v:.3f}" for v in values if v is not None))
             lines.append(f"| `{method}` | " + " | ".join(cells) + " |")
         yield "\n".join(lines) + "\n"
+    repeat = frame(records, "repeat")
+    if len(repeat):
+        by_method = repeat.groupby("method", observed=True)["ari"]
+        told = [f"`{method}` {ari.mean():.3f} (least {ari.min():.3f})" for method, ari in by_method]
+        number = repeat["dataset"].nunique()
+        yield f"**Two seeds**, ARI of their domains, mean over {number} slides: {', '.join(told)}.\n"
     impute = frame(records, "impute")
     if len(impute):
         groups = impute.assign(tissue=impute["dataset"].map(lambda n: slides.SLIDES[n].tissue))
@@ -327,13 +362,14 @@ def everything(records: Sequence[dict]) -> str:
 def smoke_jobs() -> list[dict]:
     """Simple methods on the toy tissue."""
     pairs = {"slide": ("shuffled", "pca", "neighbor_mean", "graphfm", "oracle"), "annotated": ("kmeans", "graphfm")}
-    pairs |= {"together": ("neighbor_mean", "graphfm"), "impute": METHODS["impute"]}
+    pairs |= {"together": ("neighbor_mean", "graphfm"), "impute": METHODS["impute"], "repeat": METHODS["repeat"]}
     return [{"dataset": "toy", "setting": s, "method": m, "seed": 0} for s, methods in pairs.items() for m in methods]
 
 
 def run(job: dict) -> list[dict]:
     """Records of a job, all at once: a job that is half done would count as done."""
-    return list({"impute": run_imputation, "scale": run_scale}.get(job["setting"], run_domains)(job))
+    others = {"repeat": run_repeat, "impute": run_imputation, "scale": run_scale}
+    return list(others.get(job["setting"], run_domains)(job))
 
 
 def main() -> None:

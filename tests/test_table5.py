@@ -99,7 +99,10 @@ def test_tables_say_what_was_kept():
         {"dataset": "x", "setting": "scale", "method": "graphfm", "clusterer": "own", "seed": 0}
         | {"seconds": 61.0, "peak_mb": 2048.0, "num_cells": 36554, "num_genes": 248}
     )
+    repeat = {"setting": "repeat", "method": "graphfm", "clusterer": "own", "seed": 0}
+    kept += [repeat | {"dataset": name, "ari": ari} for name, ari in (("dlpfc_151673", 0.9), ("osmfish_ssctx", 1.0))]
     text = table5.everything(kept)
+    assert "mean over 2 slides: `graphfm` 0.950 (least 0.900).\n" in text
     assert "| `graphfm` | 0.200 / 0.800 | 1 |" in text and "36,554 cells (Xenium, 248 genes): 61 s, 2.0 GB." in text
     assert table5.everything([]) == ""
 
