@@ -23,7 +23,8 @@ def check_key_added(key: str) -> None:
     ValueError
         If an embedding of that name would.
     """
-    if key in (_keys.X_PCA, _keys.SPATIAL, _keys.NEIGHBORS, _keys.SPATIAL_NEIGHBORS, _keys.GENES):
+    graphs = (_keys.CONNECTIVITIES, _keys.DISTANCES, _keys.SPATIAL_CONNECTIVITIES, _keys.SPATIAL_DISTANCES)
+    if key in (_keys.X_PCA, _keys.SPATIAL, _keys.NEIGHBORS, _keys.SPATIAL_NEIGHBORS, _keys.GENES, *graphs):
         raise ValueError(f"key_added={key!r} would overwrite what the graphs are made of. Choose another name.")
 
 

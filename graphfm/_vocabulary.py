@@ -12,6 +12,8 @@ from typing import Literal, cast
 import numpy as np
 import pandas as pd
 
+from graphfm import _keys
+
 Organism = Literal["human", "mouse"]
 SPECIES: tuple[Organism, Organism] = ("human", "mouse")
 
@@ -200,3 +202,8 @@ def match(raw: list[str], organism: str, key: str = "var_names") -> Matched:
                 hits, found = _lookup(texts, np.flatnonzero((row < 0) & (species == o)), table)
                 row[hits], how[hits] = found, label
     return Matched(key=key, names=raw, organism=chosen, row=row, how=how, n_ids=sum(map(bool, ids)))
+
+
+def has_rows(var: pd.DataFrame) -> bool:
+    """Whether each gene has a row of the vocabulary, or -1."""
+    return _keys.GENE_ROW in var and np.issubdtype(var[_keys.GENE_ROW].dtype, np.integer)

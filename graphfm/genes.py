@@ -14,7 +14,7 @@ from anndata.abc import CSCDataset, CSRDataset
 from scipy import sparse
 
 from graphfm import _keys
-from graphfm._vocabulary import SPECIES, Matched, Vocabulary, match, vocabulary
+from graphfm._vocabulary import SPECIES, Matched, Vocabulary, has_rows, match, vocabulary
 from graphfm.io.files import as_anndata, writable
 from graphfm.io.matrix import Kind, stack, value_chunks
 
@@ -276,7 +276,7 @@ def merge_genes(
     adata = as_anndata(adata)
     values = stack(list(value_chunks(adata, layer=layer, kind=kind)))
     merged = AnnData(values, obs=adata.obs.copy(), var=adata.var.copy(), obsm=dict(adata.obsm))
-    if organism == "auto" and _keys.GENE_ROW in adata.var and _keys.GENES in adata.uns:
+    if is_aligned(adata, organism=organism):
         merged.uns[_keys.GENES] = adata.uns[_keys.GENES]
     else:
         align_what_is_known(merged, organism=organism)
@@ -290,6 +290,19 @@ def merge_genes(
     result = merged[:, first].copy()
     result.X = total.log1p() if kind == "log1p" else total
     return result
+
+
+def is_aligned(adata: AnnData, *, organism: str = "auto") -> bool:
+    """Whether `align_genes` was run, by this vocabulary and, if one is named, for this organism.
+
+    Not where `anndata.concat` has filled up the rows by NaN.
+    """
+    earlier = adata.uns.get(_keys.GENES, {})
+    return (
+        has_rows(adata.var)
+        and str(earlier.get("vocabulary_version")) == vocabulary().version
+        and organism in ("auto", str(earlier.get("organism")))
+    )
 
 
 def gene_keys(adata: AnnData) -> np.ndarray:

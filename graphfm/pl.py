@@ -38,10 +38,16 @@ def _point_size(points: np.ndarray) -> float:
     return float(np.clip(12000 / len(points), 1, 30))
 
 
+def _look(code: int) -> dict[str, str]:
+    """Colour and shape of a label's points, another one for each of 144 labels."""
+    turn, place = divmod(code, len(PALETTE))
+    return {"color": PALETTE[place], "marker": MARKERS[turn % len(MARKERS)]}
+
+
 def labelled_scatter(
     ax: Axes, points: np.ndarray, labels: Sequence, *, title: str = "", size: float | None = None
 ) -> Axes:
-    """Points coloured by label, each label written where its points are and told apart by colour and legend.
+    """Points by label, told apart by colour, and beyond twelve labels also by shape; a legend is for the caller.
 
     Parameters
     ----------
@@ -67,8 +73,7 @@ def labelled_scatter(
         ax.scatter(
             *points[chosen].T,
             s=size,
-            color=PALETTE[code % len(PALETTE)],
-            marker="o" if code < len(PALETTE) else "^",
+            **_look(code),
             linewidths=0,
             label=str(name),
         )
@@ -96,7 +101,7 @@ def training_curve(ax: Axes, log: Sequence[Mapping]) -> Axes:
     gain = (table["null_loss"] - table["loss"]).rolling(window, min_periods=1).mean()
     for number, (name, part) in enumerate(table.groupby("data", sort=True)):
         part_gain = (part["null_loss"] - part["loss"]).rolling(max(len(part) // 20, 1), min_periods=1).mean()
-        ax.plot(part["step"], part_gain, color=PALETTE[number], lw=1, label=str(name))
+        ax.plot(part["step"], part_gain, color=PALETTE[number % len(PALETTE)], lw=1, label=str(name))
     if table["data"].nunique() > 1:
         ax.plot(table["step"], gain, color="black", lw=2, label="all")
     ax.axhline(0, color="grey", lw=1, ls="--")
@@ -280,7 +285,7 @@ def domains(
     library_key: str | None = None,
     spatial_key: str = _keys.SPATIAL,
 ) -> Axes:
-    """A slide's domains or niches: one colour each, the paler the less the runs agree on a cell.
+    """A slide's domains or niches: one colour each, beyond twelve also a shape, paler where the runs agree less.
 
     Parameters
     ----------
@@ -309,15 +314,13 @@ def domains(
     cells = _cells_of(adata, slide, library_key)
     labels, confidence = adata.obs[key].cat, adata.obs[f"{key}_confidence"].to_numpy()[cells]
     points, codes = _places(adata, spatial_key)[cells], labels.codes.to_numpy()[cells]
-    colors = np.array([to_rgb(PALETTE[code % len(PALETTE)]) for code in range(len(labels.categories))])
-    ax.scatter(
-        *points.T,
-        s=_point_size(points),
-        c=np.column_stack([colors[codes], np.clip(confidence, 0.15, 1.0)]),
-        linewidths=0,
-    )
-    for code, name in enumerate(labels.categories):
-        ax.scatter([], [], color=colors[code], label=str(name))
+    looks = [_look(code) for code in range(len(labels.categories))]
+    colors = np.column_stack([np.array([to_rgb(look["color"]) for look in looks])[codes], np.clip(confidence, 0.15, 1)])
+    for marker in dict.fromkeys(look["marker"] for look in looks):
+        mine = np.array([look["marker"] == marker for look in looks])[codes]
+        ax.scatter(*points[mine].T, s=_point_size(points), c=colors[mine], marker=marker, linewidths=0)
+    for name, look in zip(labels.categories, looks, strict=True):
+        ax.scatter([], [], **look, label=str(name))
     ax.legend(fontsize="small", frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
     ax.set(xticks=[], yticks=[], aspect="equal")
     return ax
@@ -355,6 +358,8 @@ def attention(
     ValueError
         No cell is of `slide`.
     """
+    from matplotlib import colormaps
+
     column = f"{key}_{measure}"
     if column not in adata.obs:
         raise KeyError(
@@ -362,7 +367,10 @@ def attention(
         )
     cells = _cells_of(adata, slide, library_key)
     points = _places(adata, spatial_key)[cells]
-    drawn = ax.scatter(*points.T, s=_point_size(points), c=adata.obs[column].to_numpy()[cells], cmap="cividis")
+    values = adata.obs[column].to_numpy(dtype=np.float64)
+    limits = {"vmin": np.nanmin(values), "vmax": np.nanmax(values)}  # of all slides, to be compared
+    colors = colormaps["cividis"].with_extremes(bad="#BBBBBB")
+    drawn = ax.scatter(*points.T, s=_point_size(points), c=values[cells], cmap=colors, plotnonfinite=True, **limits)
     ax.figure.colorbar(drawn, ax=ax, label=ATTENTION_LABELS[measure], shrink=0.8)
     ax.set(xticks=[], yticks=[], aspect="equal")
     return ax

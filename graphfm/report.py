@@ -137,7 +137,7 @@ def describe(path: str | Path | None = None) -> str:
         "packages": ", ".join(f"{name} {version(name)}" for name in packages),
         "machine": f"Python {platform.python_version()}, {platform.machine()}, {os.cpu_count()} CPUs, "
         f"{torch.get_num_threads()} threads, CUDA {'yes' if torch.cuda.is_available() else 'no'}",
-        "attention": {"torch": "torch (padded gather)", "numba": "numba (fused kernel)"}[backend],
+        "attention": {"torch": "torch (padded gather)", "numba": "numba (fused kernel)"}.get(backend, backend),
         "vocabulary": f"{vocabulary().version}, {len(vocabulary())} genes",
         "weights": str(path or "shipped with the package"),
         "config": ", ".join(f"{k}={v}" for k, v in config.items()),

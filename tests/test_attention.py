@@ -74,9 +74,15 @@ def test_tiles_and_order_change_nothing(cells):
 
 def test_figure_and_bad_input(cells):
     graphfm.tl.attention(cells)
-    ax = Figure().subplots()
-    graphfm.pl.attention(ax, cells, slide="slide_1", library_key="slide")
-    assert len(ax.collections[0].get_offsets()) == (cells.obs["slide"] == "slide_1").sum()
+    limits = []
+    for slide in ("slide_0", "slide_1"):
+        ax = Figure().subplots()
+        graphfm.pl.attention(ax, cells, slide=slide, library_key="slide")
+        assert len(ax.collections[0].get_offsets()) == (cells.obs["slide"] == slide).sum()
+        limits.append(ax.collections[0].get_clim())
+    assert limits[0] == limits[1]
+    with pytest.raises(ValueError, match="key_added='connectivities'"):
+        graphfm.tl.attention(cells, key_added="connectivities")
     with pytest.raises(KeyError, match=r"tl\.attention"):
         graphfm.pl.attention(ax, cells, measure="width")
     with pytest.raises(ValueError, match="8 blocks"):

@@ -170,7 +170,7 @@ def test_a_broken_download_leaves_no_partial_file(alone, monkeypatch, content, b
     assert not [path for path in (alone / "cache").rglob("*") if path.is_file()]
 
 
-def test_a_tidy_file_counts_only_with_its_note(alone):
+def test_a_tidy_file_counts_only_with_its_note(alone, monkeypatch):
     target = alone / "cache" / "h5ad" / "dlpfc_full_151507.h5ad"
     target.parent.mkdir(parents=True)
     target.write_bytes(b"half")
@@ -178,6 +178,13 @@ def test_a_tidy_file_counts_only_with_its_note(alone):
         _registry.fetch("dlpfc_full_151507")
     note = {"recipe": "humanpilot.py:1", "sha256": hashlib.sha256(b"half").hexdigest()}
     _fetch.sidecar(target).write_text(json.dumps(note))
+    assert _registry.fetch("dlpfc_full_151507") == target
+    mirror = alone / "mirror"
+    (mirror / "h5ad").mkdir(parents=True)
+    for file in (target, _fetch.sidecar(target)):
+        file.rename(mirror / "h5ad" / file.name)
+    monkeypatch.setenv("GRAPHFM_DATA", str(mirror))
+    target = mirror / "h5ad" / target.name
     assert _registry.fetch("dlpfc_full_151507") == target
     target.write_bytes(b"other")
     with pytest.raises(ValueError, match="wrong checksum"):

@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
-from graphfm.genes import align_genes, merge_genes, vocabulary
+from graphfm import pp
+from graphfm.genes import align_genes, is_aligned, merge_genes, vocabulary
 
 V = vocabulary()
 TABLE = V.table
@@ -416,3 +417,14 @@ def test_columns_of_one_gene_are_added_up(kind):
     assert list(whole.var) == list(before.var)
     again = merge_genes(merged, kind=kind)
     assert list(again.var_names) == list(merged.var_names) and (again.X != merged.X).nnz == 0
+
+
+def test_rows_that_concat_has_filled_up_are_made_anew():
+    parts = []
+    for names in (["GAPDH", "TP53", "ACTB"], ["Gapdh", "Trp53", "Actb"]):
+        parts.append(ad.AnnData(np.ones((3, 3), dtype=np.float32), var=pd.DataFrame(index=names)))
+        align_genes(parts[-1])
+    both = ad.concat(parts, join="outer", merge="first", uns_merge="first", index_unique="-", fill_value=0)
+    assert both.var["graphfm_gene"].isna().any() and not is_aligned(both) and is_aligned(parts[0])
+    assert sorted(merge_genes(both).var_names) == ["ACTB", "GAPDH", "TP53"]
+    pp.regulatory_graph(both, tfs=["TP53"])

@@ -4,6 +4,7 @@ import os
 import stat
 
 import anndata as ad
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 import graphfm
 from graphfm import io
 from graphfm.io.files import is_lazy
-from graphfm.io.mapped import GrowingMatrix
+from graphfm.io.mapped import GrowingMatrix, open_matrix
 from graphfm.io.matrix import stored_values
 
 
@@ -232,11 +233,11 @@ def test_failed_write_leaves_what_was_there(matrix, tmp_path, suffix, monkeypatc
     path = tmp_path / f"out{suffix}"
     io.write(AnnData(matrix), path)
 
-    def full(self, target, **options):
+    def full(target, adata, **options):
         os.makedirs(target) if suffix == ".zarr" else open(target, "wb").write(b"half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(AnnData, "write_h5ad" if suffix == ".h5ad" else "write_zarr", full)
+    monkeypatch.setattr(f"graphfm.io.files.write_{suffix[1:]}", full)
     with pytest.raises(OSError, match=r"No space left.*room left") as error:
         io.write(AnnData(matrix + 1), path)
     assert str(tmp_path) in str(error.value) and error.value.errno == 28
@@ -391,3 +392,56 @@ def test_a_copy_of_what_is_read_lazily(tmp_path, suffix):
     lazy = io.read(tmp_path / f"a.{suffix}", lazy=True)
     found = graphfm.pp.knn_graph(lazy, n_neighbors=5, copy=True)
     assert (found.X != adata.X).nnz == 0 and "connectivities" in found.obsp and "connectivities" not in lazy.obsp
+
+
+@pytest.mark.parametrize("suffix", [".h5ad", ".zarr"])
+def test_text_of_which_some_is_missing_is_written(tmp_path, suffix):
+    adata = AnnData(np.ones((4, 2), dtype=np.float32))
+    adata.obs["object"] = np.array(["T", np.nan, "B", "T"], dtype=object)
+    adata.obs["string"] = pd.array(["T", None, "B", "T"], dtype="string")
+    adata.obs["whole"] = pd.array(["a", "b", "a", "b"], dtype="string")
+    adata.raw = adata.copy()
+    before = adata.obs.copy()
+    io.write(adata, tmp_path / f"a{suffix}")
+    pd.testing.assert_frame_equal(adata.obs, before)
+    back = io.read(tmp_path / f"a{suffix}")
+    assert back.obs["object"].isna().tolist() == back.obs["string"].isna().tolist() == [False, True, False, False]
+    assert back.obs["whole"].tolist() == ["a", "b", "a", "b"] and back.raw.shape == (4, 2)
+    lazy = io.read(tmp_path / f"a{suffix}", lazy=True)
+    lazy.obs["more"] = pd.array([None, "x", "y", "x"], dtype="string")
+    io.annotate(tmp_path / f"a{suffix}", lazy, tmp_path / f"b{suffix}")
+    assert io.read(tmp_path / f"b{suffix}").obs["more"].isna().sum() == 1
+
+
+def test_a_backed_file_stays_its_own(tmp_path):
+    io.write(AnnData(np.ones((3, 2), dtype=np.float32)), tmp_path / "a.h5ad")
+    backed = ad.read_h5ad(tmp_path / "a.h5ad", backed="r")
+    io.write(backed, tmp_path / "b.h5ad")
+    assert backed.filename == tmp_path / "a.h5ad" and np.array_equal(io.read(tmp_path / "b.h5ad").X, np.ones((3, 2)))
+    backed.file.close()
+
+
+def test_a_matrix_cut_short_is_refused(tmp_path):
+    growing = GrowingMatrix(tmp_path / "m")
+    growing.append(sp.random(50, 20, density=0.5, format="csr", dtype=np.float32, random_state=0))
+    growing.matrix()
+    data = tmp_path / "m" / "data.f32"
+    data.write_bytes(data.read_bytes()[:400])
+    with pytest.raises(ValueError, match="100 values, and should hold 500"):
+        open_matrix(tmp_path / "m", 20)
+
+
+def test_masked_values_are_no_values():
+    masked = np.ma.masked_array(np.full((4, 3), 5.0), mask=np.eye(4, 3, dtype=bool))
+    with pytest.raises(ValueError, match="masked array"):
+        io.counts(AnnData(masked))
+    assert io.counts(AnnData(np.ma.masked_array(np.full((4, 3), 5.0)))).sum() == 60
+
+
+def test_several_anndata_in_a_file_are_not_one(tmp_path):
+    with h5py.File(tmp_path / "a.h5mu", "w") as file:
+        for name in ("obs", "var", "mod"):
+            file.create_group(name)
+    for lazy in (False, True):
+        with pytest.raises(ValueError, match=r"mudata\.read"):
+            io.read(tmp_path / "a.h5mu", lazy=lazy)

@@ -2,6 +2,7 @@
 
 import logging
 
+import anndata as ad
 import networkx as nx
 import numpy as np
 import pandas as pd
@@ -146,6 +147,11 @@ def test_knn_errors(adata):
         pp.knn_graph(adata, use_rep="bad")
     with pytest.raises(ValueError, match="n_pcs=0"):
         pp.knn_graph(adata, n_pcs=0)
+    pp.knn_graph(adata)
+    with pytest.raises(ValueError, match="n_pcs=-1"):
+        pp.knn_graph(adata, n_pcs=-1)
+    with pytest.raises(KeyError, match="'spliced'"):
+        pp.knn_graph(adata, layer="spliced")
 
 
 # spatial
@@ -232,6 +238,18 @@ def test_shared_and_isolated_places(adata):
     pp.spatial_graph(same, n_neighbors=3)
     assert (np.diff(same.obsp["spatial_connectivities"].indptr) == 3).all()
     assert same.obsp["spatial_connectivities"].diagonal().sum() == 0
+
+
+def test_shared_places_far_from_the_origin():
+    points = np.random.default_rng(0).uniform(0, 1000, (400, 2))
+    points[:20] = points[20:40]
+    adata = AnnData(np.zeros((400, 1)), obsm={"spatial": points})
+    pp.spatial_graph(adata, kind="delaunay")
+    near = adata.obsp["spatial_connectivities"].copy()
+    adata.obsm["spatial"] = points + 1e6
+    pp.spatial_graph(adata, kind="delaunay")
+    far = adata.obsp["spatial_connectivities"]
+    assert np.diff(far.indptr).min() > 0 and (far != near).nnz < 0.02 * near.nnz
 
 
 def test_spatial_errors(adata):
@@ -459,3 +477,20 @@ def test_real_slice(mirror):
     ]
     # spots of Visium stand in a hexagon
     assert 5.5 < adata.obsp["spatial_connectivities"].nnz / adata.n_obs <= 6
+
+
+def test_a_layer_that_is_not_read_is_not_said_to_be(adata, caplog):
+    adata.layers["other"] = adata.X.copy()
+    pp.knn_graph(adata, layer="other")
+    assert adata.uns["neighbors"]["params"]["layer"] == "other" and "not read" not in caplog.text
+    pp.knn_graph(adata, layer="other")
+    assert "layer='other' is not read: the graph is of adata.obsm['X_pca']" in caplog.text
+    assert "layer" not in adata.uns["neighbors"]["params"]
+
+
+def test_the_expression_itself_from_a_file(adata, tmp_path):
+    io.write(adata, tmp_path / "a.h5ad")
+    pp.knn_graph(adata, use_rep="X")
+    for stored in (io.read(tmp_path / "a.h5ad", lazy=True), ad.read_h5ad(tmp_path / "a.h5ad", backed="r")):
+        pp.knn_graph(stored, use_rep="X")
+        assert (stored.obsp["connectivities"] != adata.obsp["connectivities"]).nnz == 0

@@ -115,14 +115,7 @@ def cell_graph(
 
 def _align(adata: AnnData, *, organism: str, layer: str | None) -> None:
     """Align the genes, unless that was done for this vocabulary and, if one is named, this organism."""
-    earlier = adata.uns.get(_keys.GENES, {})
-    same = (
-        _keys.GENE_ROW in adata.var
-        and str(earlier.get("vocabulary_version")) == genes.vocabulary().version
-        and organism in ("auto", str(earlier.get("organism")))
-        and np.issubdtype(adata.var[_keys.GENE_ROW].dtype, np.integer)
-    )
-    if not same:
+    if not genes.is_aligned(adata, organism=organism):
         logger.info("%s", genes.align_genes(adata, organism=organism, layer=layer))
 
 

@@ -69,8 +69,9 @@ def locate(entry: DatasetInfo, path: str) -> Path:
     """
     file = next(file for file in entry.files if file.path == path)
     mirror = os.environ.get("GRAPHFM_DATA")
-    if mirror and file.sha256 and (mirrored := Path(mirror).expanduser() / file.path).is_file():
-        return _check(mirrored, file.sha256)
+    mirrored = Path(mirror).expanduser() / file.path if mirror else None
+    if mirrored and mirrored.is_file() and (known := file.sha256 or _made_here(mirrored)):
+        return _check(mirrored, known)
     cached = cache_dir() / file.path
     if made := _made_here(cached):
         return _check(cached, made)
@@ -112,7 +113,7 @@ def _how_to_get(entry: DatasetInfo, file: DatasetFile) -> str:
         return text + (
             f"It is not downloaded ready-made ({terms}). With a network, make it from its public source by\n"
             f"    python {entry.script} {entry.name}\n"
-            "or set GRAPHFM_DATA to a folder that has it."
+            "or set GRAPHFM_DATA to a folder that has it, with its checksum beside it as that program writes it."
         )
     return text + (
         f"No confirmed address and no script make this file ({terms}; its origin: {entry.source or 'not confirmed'}). "

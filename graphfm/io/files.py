@@ -16,9 +16,10 @@ from typing import Any
 import anndata
 import h5py
 import numpy as np
+import pandas as pd
 import scipy.sparse as sp
 from anndata import AnnData
-from anndata.io import read_elem, sparse_dataset, write_elem
+from anndata.io import read_elem, sparse_dataset, write_elem, write_h5ad, write_zarr
 
 from graphfm._checks import check_exists
 
@@ -177,7 +178,7 @@ def read(path: str | os.PathLike[str], *, lazy: bool = False) -> AnnData:
         if path.is_dir():
             return _read_lazily(_open(path)) if lazy else anndata.read_zarr(path)
         with h5py.File(path, "r") as file:
-            missing = {"obs", "var"} - set(file)
+            missing = {"obs", "var"} - set(file) if "mod" not in file else {"X"}  # several AnnData, by MuData
             modern = "encoding-type" in file.attrs
         if not missing:
             return _read_lazily(_open(path)) if lazy and modern else anndata.read_h5ad(path)
@@ -221,7 +222,7 @@ def write(adata: AnnData, path: str | os.PathLike[str]) -> None:
     """Write an AnnData to ``.h5ad`` or ``.zarr``, whole or not at all.
 
     The data go to a temporary name in the same folder, which then takes the place of ``path``; ``adata`` is not
-    changed (strings stay strings).
+    changed. Strings stay strings; columns of which some are missing are stored as categories.
 
     Parameters
     ----------
@@ -237,11 +238,33 @@ def write(adata: AnnData, path: str | os.PathLike[str]) -> None:
     OSError
         If the folder is missing, read-only or full. An older file at ``path`` is then still there.
     """
+    adata = _with_storable_text(adata)
     with _replacing(Path(path)) as part:
-        if part.suffix == ".h5ad":
-            adata.write_h5ad(part, convert_strings_to_categoricals=False)
-        else:
-            adata.write_zarr(part, convert_strings_to_categoricals=False)
+        # not the method, after which a backed AnnData would be that of the temporary file
+        (write_h5ad if part.suffix == ".h5ad" else write_zarr)(part, adata, convert_strings_to_categoricals=False)
+
+
+def _with_storable_text(adata: AnnData) -> AnnData:
+    """Itself, or a new one of the same arrays, of which the files' formats have all columns."""
+    obs, var = _storable(adata.obs), _storable(adata.var)
+    if obs is None and var is None:
+        return adata
+    parts = {name: dict(getattr(adata, name)) for name in (*ANNOTATIONS[2:], "layers")}
+    tables = {"obs": adata.obs if obs is None else obs, "var": adata.var if var is None else var}
+    return AnnData(X=adata.X, **tables, **parts, raw=adata.raw)
+
+
+def _storable(table: pd.DataFrame) -> pd.DataFrame | None:
+    """Text without missing values as such, with them as categories; None where no column needs it."""
+    changed = {}
+    for name, column in table.items():
+        text = isinstance(column.dtype, pd.StringDtype)
+        if text or (column.dtype == object and pd.api.types.infer_dtype(column, skipna=True) == "string"):
+            if column.isna().any():
+                changed[name] = pd.Categorical(column.astype(object))
+            elif text:
+                changed[name] = column.astype(object)
+    return table.assign(**changed) if changed else None
 
 
 def annotate(source: str | os.PathLike[str], adata: AnnData, path: str | os.PathLike[str]) -> None:
@@ -285,7 +308,11 @@ def annotate(source: str | os.PathLike[str], adata: AnnData, path: str | os.Path
         root = _open(part, "r+")
         for name in ANNOTATIONS:
             value = getattr(adata, name)
-            write_elem(root, name, value if name in ("obs", "var") else dict(value))
+            if name in ("obs", "var"):
+                stored = _storable(value)
+                write_elem(root, name, value if stored is None else stored)
+            else:
+                write_elem(root, name, dict(value))
         if path.suffix == ".h5ad":
             root.close()
         else:

@@ -58,6 +58,9 @@ def open_matrix(folder: Path, num_columns: int) -> sp.csr_matrix:
     pointer = np.load(folder / POINTER)
     indices, data = _files(folder)
     result = sp.csr_matrix((len(pointer) - 1, num_columns), dtype=np.float32)
+    stored = indices.stat().st_size // 8, data.stat().st_size // 4
+    if stored != (pointer[-1], pointer[-1]):  # scipy would read on behind the end
+        raise ValueError(f"{folder} holds {stored[0]} places and {stored[1]} values, and should hold {pointer[-1]}.")
     if pointer[-1] == 0:  # nothing to map
         return result
     # the constructor would read all indices, and copy them where a smaller type is enough

@@ -177,6 +177,8 @@ def stack(chunks: list[sp.csr_matrix]) -> sp.csr_matrix:
 
 def _blocks(matrix: Any, place: str) -> Iterator[sp.csr_matrix]:
     """Own copies of some rows at a time, as :func:`read_matrix`."""
+    if np.ma.isMaskedArray(matrix) and np.ma.getmaskarray(matrix).any():
+        raise ValueError(f"{place} is a masked array. Say what its masked values are (by its method filled) first.")
     dtype = np.dtype(getattr(matrix, "dtype", np.float64))
     if dtype.kind not in "fiub":
         raise TypeError(f"{place} has dtype {dtype}: real numbers are needed.")
@@ -200,11 +202,18 @@ def _blocks(matrix: Any, place: str) -> Iterator[sp.csr_matrix]:
 
 def _block(rows: Any) -> Any:
     """A chunk of rows in memory (lazy arrays are computed here, one chunk at a time)."""
-    rows = rows.compute() if hasattr(rows, "compute") else rows
+    rows = in_memory(rows)
     if sp.issparse(rows):
         return rows
-    rows = np.asarray(rows)
     return rows.astype(np.float32) if rows.dtype == np.float16 else rows
+
+
+def in_memory(matrix: Any) -> Any:
+    """A matrix, sparse or an array, that may be in a file or not yet computed."""
+    for read in ("to_memory", "compute"):
+        if hasattr(matrix, read):
+            return getattr(matrix, read)()
+    return matrix if sp.issparse(matrix) else np.asarray(matrix)
 
 
 def as_float32(matrix: sp.csr_matrix) -> sp.csr_matrix:

@@ -2,6 +2,7 @@
 
 import itertools
 import mmap
+import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -47,12 +48,12 @@ class GraphFMConfig:
     anchor: float = 0.1
 
     def __post_init__(self) -> None:
+        if min(self.num_genes, self.dim, self.num_layers, self.heads) < 1:
+            raise ValueError(f"num_genes, dim, num_layers and heads must be at least 1, got {self}")
         if self.dim % self.heads:
             raise ValueError(f"heads={self.heads} does not divide dim={self.dim}")
         if not 0 <= self.anchor <= 1:
             raise ValueError(f"anchor={self.anchor} is no share between 0 and 1")
-        if min(self.num_genes, self.dim, self.num_layers, self.heads) < 1:
-            raise ValueError(f"num_genes, dim, num_layers and heads must be at least 1, got {self}")
 
 
 def tiny(num_genes: int, vocabulary: str) -> GraphFMConfig:
@@ -93,7 +94,12 @@ def _empty_like(states: Tensor, folder: str | Path | None) -> Tensor:
     if folder is None:
         return torch.empty_like(states)
     with tempfile.TemporaryFile(dir=folder) as file:
-        file.truncate(states.nbytes)
+        try:
+            file.truncate(states.nbytes)
+            if hasattr(os, "posix_fallocate"):  # takes the room: a disk that is full later would kill without a word
+                os.posix_fallocate(file.fileno(), 0, states.nbytes)
+        except OSError as error:
+            raise OSError(f"scratch={str(folder)!r} has no room for {states.nbytes:,} bytes more ({error})") from error
         return torch.frombuffer(mmap.mmap(file.fileno(), states.nbytes), dtype=states.dtype).view(states.shape)
 
 
@@ -259,7 +265,8 @@ class GraphFM(nn.Module):
 
         The carrier is linear in the components :math:`x`: it is :math:`s\,T x R` with a filter :math:`T` of the graph
         and the rotation :math:`R` of the stem. Times this it is :math:`s\,T (x \operatorname{diag}(w)) R`, as if the
-        components had been weighted by :math:`w` (`CellGraph.component_weight`) before the first layer.
+        components had been weighted by :math:`w` (`CellGraph.component_weight`) before the first layer. What the stem
+        adds for the cells' depth is weighted as the components in its direction are.
         """
         rotation = self.gene_space.rotation(*self._genes(cells))
         weight = cells.component_weight[: len(rotation)].to(rotation)

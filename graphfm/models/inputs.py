@@ -99,8 +99,11 @@ class CellGraph:
 
     @cached_property
     def digest(self) -> str:
-        """Short hash of the counts: the same name and shape are not yet the same data."""
-        content = hashlib.blake2b(digest_size=8)
+        """Short hash of counts, genes and edges: the same name and shape are not yet the same data."""
+        content = hashlib.blake2b(self.gene_rows.numpy().astype(np.int64).tobytes(), digest_size=8)
+        for column, kind in ((self.neighborhood.index, np.int64), (self.neighborhood.relation, np.int8)):
+            for start in range(0, self.num_cells, CHUNK):
+                content.update(column[start : start + CHUNK].numpy().astype(kind).tobytes())
         for start in range(0, self.num_cells, CHUNK):
             counts = self.counts[start : start + CHUNK]
             for array in (counts.indptr, counts.indices):

@@ -41,7 +41,7 @@ class NodeGraph:
         ValueError
             There is a self-loop, an edge is there twice, or one direction is missing or of another weight.
         """
-        weight = torch.ones(edge_index.shape[1]) if weight is None else weight
+        weight = torch.ones(edge_index.shape[1], device=edge_index.device) if weight is None else weight
         (there, order), (back, back_order) = ((r * num_nodes + c).sort() for r, c in (edge_index, edge_index.flip(0)))
         once = (there.diff() > 0).all() and (edge_index[0] != edge_index[1]).all()
         if not (once and torch.equal(there, back) and torch.allclose(weight[order], weight[back_order])):
@@ -56,7 +56,8 @@ class NodeGraph:
     @cached_property
     def looped(self) -> Tensor:
         """The edges, then a self-loop for each node, ``[2, e + n]``."""
-        return torch.cat([self.edge_index, torch.arange(self.num_nodes).expand(2, -1)], dim=1)
+        own = torch.arange(self.num_nodes, device=self.edge_index.device)
+        return torch.cat([self.edge_index, own.expand(2, -1)], dim=1)
 
     @cached_property
     def adjacency(self) -> SparseRows:

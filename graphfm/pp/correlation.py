@@ -73,7 +73,8 @@ def _norms(columns: sp.csc_matrix, mean: np.ndarray) -> np.ndarray:
     deviation = columns.copy()
     stored = np.diff(columns.indptr)
     deviation.data -= np.repeat(mean, stored)
-    squares = np.asarray(deviation.multiply(deviation).sum(axis=0)).ravel()
+    np.square(deviation.data, out=deviation.data)
+    squares = np.asarray(deviation.sum(axis=0)).ravel()
     return np.sqrt(squares + (columns.shape[0] - stored) * mean**2)
 
 

@@ -19,6 +19,8 @@ from graphfm.io.matrix import Kind
 if TYPE_CHECKING:
     from torch_geometric.data import HeteroData
 
+CHUNK = 16384
+"""Cells whose genes are sorted at a time."""
 RELATIONS = ("knn", "spatial", "expressed_in", "expresses", "regulates", "coexpressed")
 
 
@@ -140,7 +142,13 @@ def _stored(adata: AnnData, relation: str, regulatory_key: str, *, needed: bool)
 def _top_genes(expression: sp.csr_matrix, count: int) -> sp.csr_matrix:
     """The entries of each row with the largest tf-idf, ties by the lower column."""
     cells_with = np.bincount(expression.indices, minlength=expression.shape[1])
-    score = expression.data * np.log1p(expression.shape[0] / np.maximum(cells_with, 1))[expression.indices]
+    rarity = np.log1p(expression.shape[0] / np.maximum(cells_with, 1))
+    parts = [expression[start : start + CHUNK] for start in range(0, expression.shape[0], CHUNK)]
+    return sp.vstack([_top_of_rows(part, rarity, count) for part in parts], format="csr")
+
+
+def _top_of_rows(expression: sp.csr_matrix, rarity: np.ndarray, count: int) -> sp.csr_matrix:
+    score = expression.data * rarity[expression.indices]
     rows = np.repeat(np.arange(expression.shape[0]), np.diff(expression.indptr))
     order = np.lexsort((expression.indices, -score, rows))
     kept = order[np.arange(len(order)) - expression.indptr[rows] < count]

@@ -11,7 +11,7 @@ from anndata import AnnData
 
 from graphfm import _keys, io
 from graphfm.io.files import writable
-from graphfm.io.matrix import Kind, stack
+from graphfm.io.matrix import Kind, in_memory, stack
 from graphfm.pp.search import EXACT_CELLS, ApproximateNeighbors
 
 logger = logging.getLogger(__name__)
@@ -89,10 +89,17 @@ def knn_graph(
             f"n_neighbors={n_neighbors} must be at least 2 and below the number of cells, n_obs={adata.n_obs}. "
             f"Pass n_neighbors={min(N_NEIGHBORS, adata.n_obs - 1)} or give more cells."
         )
+    if n_pcs < 1:
+        raise ValueError(f"n_pcs={n_pcs} must be at least 1.")
+    if layer is not None and layer not in adata.layers:
+        raise KeyError(f"adata.layers has no {layer!r}. Pass another layer= (found: {list(adata.layers)}).")
     adata = writable(adata, copy=copy)
-    if use_rep is None and _keys.X_PCA not in adata.obsm:
-        write_components(adata, n_pcs=n_pcs, layer=layer, kind=kind, seed=seed)
     name = use_rep or _keys.X_PCA
+    of_expression = use_rep is None and _keys.X_PCA not in adata.obsm
+    if of_expression:
+        write_components(adata, n_pcs=n_pcs, layer=layer, kind=kind, seed=seed)
+    elif layer is not None:
+        logger.warning("layer=%r is not read: the graph is of adata.obsm[%r], which is there", layer, name)
     values = _representation(adata, name)
     if name == _keys.X_PCA:
         values = values[:, :n_pcs]
@@ -115,9 +122,9 @@ def knn_graph(
         **shell.uns[key]["params"],
         "n_dims": values.shape[1],
         "exact": exact,
-        "layer": layer or "X",
-        "kind": kind,
     }
+    if of_expression:
+        params |= {"layer": layer or "X", "kind": kind}
     if not exact:
         params["recall"] = search.recall
         logger.info("approximate search found %.1f%% of the true neighbours of a sample", 100 * search.recall)
@@ -127,7 +134,7 @@ def knn_graph(
 
 def _representation(adata: AnnData, name: str) -> Any:
     if name == "X":
-        values = adata.X if sp.issparse(adata.X) else np.asarray(adata.X)
+        values = in_memory(adata.X)
     elif name in adata.obsm:
         values = adata.obsm[name]
         values = values if sp.issparse(values) else np.asarray(values)

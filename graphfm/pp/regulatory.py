@@ -12,7 +12,7 @@ from anndata import AnnData
 
 from graphfm import _keys, io
 from graphfm._checks import check_unique_genes
-from graphfm._vocabulary import match, vocabulary
+from graphfm._vocabulary import has_rows, match, vocabulary
 from graphfm.io.files import writable
 from graphfm.io.matrix import Kind
 from graphfm.pp.correlation import strongest_correlations
@@ -123,7 +123,7 @@ def match_names(names: pd.Series, var: pd.DataFrame) -> np.ndarray:
     codes, unique = pd.factorize(names.astype(str))
     rows = var.index.get_indexer(unique)
     lookups = [(var.index.astype(str).str.upper(), unique.str.upper())]
-    if _keys.GENE_ROW in var:
+    if has_rows(var):
         known = var[_keys.GENE_ROW].where(var[_keys.GENE_ROW] >= 0)
         lookups.append((known, match(unique.tolist(), "auto").row))
     for of_var, of_names in lookups:
@@ -237,7 +237,7 @@ def regulators(adata: AnnData, tfs: Sequence[str] | None) -> tuple[np.ndarray, n
                 "Fill what is missing, or pass tfs=."
             )
         flags = marks.to_numpy(dtype=bool)
-    elif _keys.GENE_ROW in adata.var:
+    elif has_rows(adata.var):
         row = adata.var[_keys.GENE_ROW].to_numpy()
         flags = (row >= 0) & vocabulary().table["tf"].to_numpy(dtype=bool)[np.maximum(row, 0)]
     return np.flatnonzero(flags), np.array([], dtype=str)

@@ -73,6 +73,12 @@ class ApproximateNeighbors:
         # the effort that UMAP spends, but at most 32 trees: each holds 120 bytes a cell
         trees, iterations = min(32, 5 + round(n**0.5 / 20)), max(5, round(np.log2(n)))
         indices, distances = NNDescent(values, n_trees=trees, n_iters=iterations, **self._params).neighbor_graph
+        if (indices < 0).any():
+            missing = int((indices < 0).any(axis=1).sum())
+            raise ValueError(
+                f"{missing} cells have fewer than n_neighbors={k} that can be reached: many may be in one place, "
+                "such as cells without counts. Remove those first."
+            )
         # the cell itself goes to the end (of many in one place it may not even be found), and then off
         itself = indices == np.arange(n)[:, None]
         order = np.argsort(itself, axis=1, kind="stable")[:, : k - 1]

@@ -194,7 +194,11 @@ def _check_sizes(library: pd.Categorical, kind: str, n_neighbors: int | None) ->
 
 
 def _separate_duplicates(coordinates: np.ndarray, library: pd.Categorical) -> np.ndarray:
-    """Move cells in one place apart by far less than any distance, since a triangulation drops all but one."""
+    """Move cells in one place apart by far less than any distance, since a triangulation drops all but one.
+
+    Slides are moved to the origin, for far from it a triangulation, which squares coordinates, does not see the step.
+    """
+    coordinates = coordinates - pd.DataFrame(coordinates).groupby(library.codes).transform("mean").to_numpy()
     keyed = np.column_stack([library.codes, coordinates])
     _, inverse, size = np.unique(keyed, axis=0, return_inverse=True, return_counts=True)
     repeated = np.flatnonzero(size[inverse.ravel()] > 1)

@@ -8,7 +8,7 @@ from anndata import AnnData
 from scipy.special import entr
 
 from graphfm import _keys, io
-from graphfm._checks import check_key_added, check_tile_size
+from graphfm._checks import check_device, check_key_added, check_tile_size
 from graphfm.genes import Organism
 from graphfm.io.files import writable
 from graphfm.io.matrix import Kind
@@ -27,6 +27,7 @@ def attention(
     kind: Kind = "counts",
     organism: Organism = "auto",
     tile_size: int = 8192,
+    device: str = "cpu",
     copy: bool = False,
 ) -> AnnData | None:
     r"""With what weights each cell listens to its neighbours, beside those that the graph has.
@@ -44,7 +45,7 @@ def attention(
         Which block, from 0; negative ones count from the last.
     key_added
         Key of the result.
-    relations, layer, kind, organism, tile_size
+    relations, layer, kind, organism, tile_size, device
         As in `embed`.
     copy
         Return a copy (in memory) instead of writing to `adata`.
@@ -82,6 +83,7 @@ def attention(
     check_relations(relations)
     check_key_added(key_added)
     check_tile_size(tile_size)
+    check_device(device)
     if not isinstance(model, GraphFM):
         model = GraphFM.from_pretrained(model)
     depth = len(model.blocks)
@@ -93,8 +95,9 @@ def attention(
     if relations is None and not relations_of(adata):
         build_graphs(adata, relations=("knn",), layer=layer, kind=kind)
     cells = cell_graph(adata, relations=relations, layer=layer, kind=kind, organism=organism, with_expression=False)
-    graph, model = cells.neighborhood, model.eval()
-    heard = model.attention(model.stem_cells(cells), graph, layer_number % depth, tile_size=tile_size)
+    graph, model = cells.neighborhood, model.to(device).eval()
+    first = model.stem_cells(cells)
+    heard = model.attention(first, graph.to(device), layer_number % depth, tile_size=tile_size).cpu()
     plain = graph.weight / graph.weight.sum(1, keepdim=True).clamp(min=1e-12)
     heard, plain = neighborhood_to_csr(graph, heard), neighborhood_to_csr(graph, plain)
     measures = {

@@ -17,7 +17,7 @@ from torch.nn.functional import normalize
 
 from graphfm import _keys, genes, io
 from graphfm._checks import check_device, check_unique_genes
-from graphfm._vocabulary import vocabulary
+from graphfm._vocabulary import has_rows, vocabulary
 from graphfm.data.profiles import NUM_COMPONENTS, gene_profiles, gene_statistics, shuffled
 from graphfm.io.files import writable
 from graphfm.io.matrix import Kind, stored_values
@@ -130,7 +130,7 @@ def infer_grn(
     check_device(device)
     check_unique_genes(adata)
     adata = writable(adata, copy=copy)
-    if _keys.GENE_ROW not in adata.var:
+    if not has_rows(adata.var):
         _align(adata, layer)
     network, unknown = (
         (None, []) if given is None else prior_edges(given, adata.var, "prior" if mode == "prior" else "known")
@@ -262,8 +262,8 @@ def _check_model(model: RegulatoryKnowledge, factors: np.ndarray, mode: str) -> 
 
 def _rows_of(adata: AnnData) -> np.ndarray:
     """Rows of the vocabulary, -1 outside."""
-    rows = adata.var.get(_keys.GENE_ROW)
-    return np.full(adata.n_vars, -1) if rows is None else rows.to_numpy(dtype=np.int64)
+    known = has_rows(adata.var)
+    return adata.var[_keys.GENE_ROW].to_numpy(dtype=np.int64) if known else np.full(adata.n_vars, -1)
 
 
 @dataclass(frozen=True, eq=False)

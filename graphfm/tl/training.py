@@ -168,6 +168,7 @@ def pretrain(
     expression = Path(tempfile.mkdtemp(prefix="expression_", dir=out))  # each process has its own
     try:
         corpus = _corpus(data, expression, layer=layer, organism=organism, library_key=library_key)
+        shutil.rmtree(expression, ignore_errors=True)  # what is mapped goes with the process, however it ends
         model = model or new_model(size, seed=config.seed)
         return train.pretrain(model, corpus, out, config=config, device=device, shard=shard)
     finally:
@@ -189,6 +190,7 @@ def _corpus(
     for number, (name, source) in enumerate(data.items()):
         with _named(name):
             if isinstance(source, str | Path):
+                _check_settings(Path(source), layer=layer, organism=organism, library_key=library_key)
                 corpus.append(prepared.read(Path(source), name=str(name)))
                 continue
             adata = io.as_anndata(source)
@@ -196,6 +198,16 @@ def _corpus(
             cache = folder / str(number) if in_file else None
             corpus.append(_cells(adata, str(name), cache, layer=layer, organism=organism, library_key=library_key))
     return corpus
+
+
+def _check_settings(folder: Path, **asked: str | None) -> None:
+    """Refuse settings other than those that the data were prepared with; nothing is read anew."""
+    from graphfm.data import prepared
+
+    made = prepared.about(folder)["settings"]
+    for name, value in asked.items():
+        if value not in (None, "auto") and value != made[name]:
+            raise ValueError(f"{folder} was prepared with {name}={made[name]!r}, not {value!r}. Prepare it again.")
 
 
 def _cells(

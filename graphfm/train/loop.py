@@ -79,8 +79,11 @@ class TrainConfig:
             raise ValueError(f"rarity must be from 0 to 1, got {self.rarity}")
         if self.profile_every < 0:
             raise ValueError(f"profile_every must be at least 0, got {self.profile_every}")
-        if self.lr <= 0:
-            raise ValueError(f"lr must be positive, got {self.lr}")
+        if self.weight_decay < 0:
+            raise ValueError(f"weight_decay must not be negative, got {self.weight_decay}")
+        for name in ("lr", "clip"):
+            if not (value := getattr(self, name)) > 0:
+                raise ValueError(f"{name} must be positive, got {value}")
 
 
 @contextmanager
@@ -137,7 +140,7 @@ def pretrain(
         No data, data without counts, more processes than parts, `out` is in use or belongs to a run with other settings
         or data, or profiles are asked of sharded blocks.
     FloatingPointError
-        The loss is no longer finite; the last good state stays in `out`.
+        Loss or gradient are no longer finite; the last state that was saved stays in `out`.
     """
     with team(device) as processes, alone_in(Path(out)) if processes.leads else nullcontext():
         return _pretrain(
@@ -182,6 +185,8 @@ def _pretrain(
     )
     start = load_state(out, model, optimizer, fingerprint)
     model.remember(corpus)  # before the first step: an interrupted run has seen them, too
+    if start == 0:  # an interrupted run begins again from these weights, not from those it has changed
+        save_state(out, model, optimizer, 0, fingerprint, team)
     if team.leads:
         truncate(out, start)
     step = start
@@ -200,6 +205,8 @@ def _pretrain(
             if team.leads and config.profile_every and step % config.profile_every == 0:
                 diagnostics["depth"] = _profile(model, cells, core)
             norm = _clip(model, config.clip)
+            if not math.isfinite(norm):
+                raise FloatingPointError(f"the gradient is {norm} at step {step} on {cells.name}; try a lower lr")
             optimizer.step()
             if team.leads:
                 place = {"step": step, "epoch": epoch, "data": cells.name}
@@ -281,8 +288,8 @@ def _profile(model: GraphFM, cells: CellGraph, rows: torch.Tensor) -> list[dict[
     """Over-smoothing of some cells layer by layer, and the gradients that are there (None for the stem)."""
     training = model.training
     model.eval()
-    local = cells.neighborhood.induced(rows)
     h0 = model.stem_cells(cells)[rows]
+    local = cells.neighborhood.induced(rows).to(h0.device)
     states = [h0, *(model.readout(z, r) for z, r in model.layers(h0, local, tile_size=len(rows)))]
     model.train(training)
     row, slot = torch.nonzero(local.weight > 0, as_tuple=True)

@@ -14,9 +14,9 @@ import torch
 
 from graphfm.models.checkpoint import load_tensors
 from graphfm.objectives import MaskedExpression, NeighborAgreement
-from graphfm.train import TrainConfig, pretrain
+from graphfm.train import TrainConfig, loop, pretrain
 from graphfm.train.log import read
-from tests.conftest import make_cells, make_model
+from tests.conftest import make_cells, make_model, make_neighborhood
 
 CONFIG = TrainConfig(steps=24, tile_size=8, tiles_per_batch=4, checkpoint_every=4)
 
@@ -89,8 +89,15 @@ def test_other_settings_do_not_go_on_in_the_same_folder(tmp_path):
         pretrain(make_model(), [make_cells()], tmp_path, config=replace(CONFIG, lr=1e-4))
     with pytest.raises(ValueError, match="another run"):
         pretrain(make_model(), [make_cells()], tmp_path, config=replace(CONFIG, objective=NeighborAgreement()))
-    with pytest.raises(ValueError, match="another run"):
-        pretrain(make_model(), [make_cells(seed=1)], tmp_path, config=CONFIG)
+    cells = make_cells()
+    graph = make_neighborhood(cells.num_cells, cells.neighborhood.index.shape[1], seed=99)
+    for other in (
+        make_cells(seed=1),
+        replace(cells, neighborhood=graph),
+        replace(cells, gene_rows=cells.gene_rows.flip(0)),
+    ):
+        with pytest.raises(ValueError, match="another run"):
+            pretrain(make_model(), [other], tmp_path, config=CONFIG)
     assert (tmp_path / "model.safetensors").read_bytes() == before
 
 
@@ -110,6 +117,36 @@ def test_infinite_loss_stops_and_keeps_the_last_state(tmp_path):
     assert not (tmp_path / "model.safetensors").exists()
 
 
+def test_infinite_gradient_stops_before_the_step(tmp_path):
+    class Broken(MaskedExpression):
+        def __call__(self, model, cells, core, generator):
+            loss, diagnostics = super().__call__(model, cells, core, generator)
+            return loss + (model.expression_head.project.weight * 0).sqrt().sum(), diagnostics
+
+    model = make_model()
+    with pytest.raises(FloatingPointError, match="gradient is nan at step 0"):
+        pretrain(model, [make_cells()], tmp_path, config=replace(CONFIG, objective=Broken()))
+    assert all(torch.isfinite(parameter).all() for parameter in model.parameters())
+
+
+def test_an_interrupted_run_begins_again_from_its_first_weights(tmp_path, monkeypatch):
+    """Also if the model of the second call is the one that the first has changed."""
+    model, config = make_model(), replace(CONFIG, checkpoint_every=100)
+    pretrain(make_model(), [make_cells()], tmp_path / "whole", config=config)
+    clip = loop._clip
+    steps = iter(range(7))
+    monkeypatch.setattr(loop, "_clip", lambda *given: clip(*given) if next(steps) < 6 else _interrupt())
+    with pytest.raises(KeyboardInterrupt):
+        pretrain(model, [make_cells()], tmp_path / "broken", config=config)
+    monkeypatch.undo()
+    pretrain(model, [make_cells()], tmp_path / "broken", config=config)
+    assert same(tmp_path / "whole/model.safetensors", tmp_path / "broken/model.safetensors")
+
+
+def _interrupt():
+    raise KeyboardInterrupt
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_read_only_folder(tmp_path):
     tmp_path.chmod(0o500)
@@ -117,7 +154,18 @@ def test_read_only_folder(tmp_path):
         pretrain(make_model(), [make_cells()], tmp_path / "run", config=CONFIG)
 
 
-@pytest.mark.parametrize("bad", [{"steps": 0}, {"lr": 0.0}, {"tile_size": -1}, {"rarity": 1.5}])
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"steps": 0},
+        {"lr": 0.0},
+        {"lr": float("nan")},
+        {"clip": 0.0},
+        {"weight_decay": -1.0},
+        {"tile_size": -1},
+        {"rarity": 1.5},
+    ],
+)
 def test_bad_settings(bad):
     with pytest.raises(ValueError, match=next(iter(bad))):
         TrainConfig(**bad)

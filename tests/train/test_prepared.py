@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+import graphfm
 from graphfm import datasets, io, tl
 from graphfm.data import prepared
 from graphfm.data.prepare import cell_graph
@@ -52,6 +53,23 @@ def test_the_same_weights_to_the_bit(files, corpus, tmp_path):
     expected = weights(tmp_path / "memory")
     for name in ("file", "prepared"):
         assert all(torch.equal(tensor, expected[key]) for key, tensor in weights(tmp_path / name).items()), name
+
+
+def test_settings_that_data_were_not_prepared_with_are_refused(corpus, tmp_path):
+    data = {"toy0": corpus / "toy0.prepared"}
+    for given in ({"library_key": "batch"}, {"layer": "spliced"}, {"organism": "other"}):
+        with pytest.raises(ValueError, match=f"was prepared with {next(iter(given))}="):
+            tl.pretrain(data, tmp_path / "run", size="tiny", config=CONFIG, **given)
+
+
+def test_expression_is_gone_from_the_folder_while_training(files, tmp_path, monkeypatch):
+    there = []
+    train = graphfm.train.pretrain
+    monkeypatch.setattr(
+        graphfm.train, "pretrain", lambda *given, **more: there.extend(tmp_path.iterdir()) or train(*given, **more)
+    )
+    tl.pretrain({"a": io.read(files[0], lazy=True)}, tmp_path, size="tiny", config=CONFIG)
+    assert not there and (tmp_path / "model.safetensors").exists()
 
 
 def test_a_run_goes_on_with_what_was_prepared_meanwhile(files, corpus, tmp_path):
