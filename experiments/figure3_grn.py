@@ -36,7 +36,7 @@ ZERO_SHOT = {
 }
 SETTINGS = {"edges": "other edges", "tfs": "new regulators", "targets": "new targets"}
 MARKERS = "osD"
-BASELINES = tuple(m for m in table3.LEARNED if m not in (*table3.CONTROLS, "graphfm"))
+BASELINES = tuple(m for m in table3.LEARNED if m not in (*table3.CONTROLS, "graphfm", "graphfm:pretrained"))
 
 
 def by_kind(ax: Axes, summary: pd.DataFrame, transferred: pd.DataFrame) -> None:

@@ -308,7 +308,8 @@ def supervised_table(records: Sequence[dict]) -> str:
         return ""
     for setting, part in each.groupby(level=0, sort=False):
         means = part.groupby(level=["network", "method"], sort=False)[["auroc", "auprc"]].mean()
-        networks = list(dict.fromkeys(means.index.get_level_values("network")))
+        there = set(means.index.get_level_values("network"))
+        networks = [network for network in (*NETWORKS["beeline_mesc_500"], "reference") if network in there]
         lines += ["", f"**{setting}**: AUROC / AUPRC, means over data sets", ""]
         lines += ["| method | " + " | ".join(networks) + " |", "|---|" + "---:|" * len(networks)]
         count = part.index.get_level_values("method").value_counts()
@@ -316,10 +317,12 @@ def supervised_table(records: Sequence[dict]) -> str:
         for method in [m for m in LEARNED if m in count.index]:
             cells = []
             for network in networks:
-                there = (network, method) in means.index
-                auroc, auprc = means.loc[(network, method)] if there else (np.nan, np.nan)
-                best = there and bool(auprc == means.loc[network].loc[whole, "auprc"].max())
-                cells.append(f"{auroc:.3f} / {'**' * best}{auprc:.3f}{'**' * best}" if there else "")
+                if (network, method) not in means.index:
+                    cells.append("")
+                    continue
+                auroc, auprc = means.loc[(network, method)]
+                best = bool(auprc == means.loc[network].loc[whole, "auprc"].max())
+                cells.append(f"{auroc:.3f} / {'**' * best}{auprc:.3f}{'**' * best}")
             some = f" ({count[method]} of {count.max()} networks)" if count[method] < count.max() else ""
             lines.append(f"| `{method}`{some} | " + " | ".join(cells) + " |")
         lines += [*verdict(part.droplevel(0)), *pretrained(records, setting)]
