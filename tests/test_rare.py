@@ -62,6 +62,30 @@ def test_the_same_seed_gives_the_same(found):
     np.testing.assert_array_equal(changed.obs["r_score"], found.obs["rare_score"])
 
 
+def test_the_order_of_the_cells_does_not_matter():
+    adata = toy(600, 200, num_tfs=20, rare_fraction=0.015, seed=3)
+    shuffled = adata[np.random.default_rng(0).permutation(adata.n_obs)].copy()
+    for made in (adata, shuffled):
+        tl.find_rare(made, batch_key="batch", n_resamples=2)
+    pd.testing.assert_frame_equal(adata.uns["rare"], shuffled.uns["rare"])
+    for column in ("rare_population", "rare_background", "rare_score"):
+        pd.testing.assert_series_equal(adata.obs[column], shuffled.obs[column][adata.obs_names])
+
+
+def test_few_deep_cells_are_not_hidden_by_what_they_hold_of_their_type():
+    adata = toy(1500, 500, num_tfs=40, rare_fraction=0.02, seed=1)
+    truth = adata.obs["is_rare"].to_numpy()
+    kinds = adata.obs["cell_type"].astype(str)
+    counts = sp.csr_matrix(adata.X)
+    deep = sp.diags_array(np.where(truth, 4.0, 1.0)) @ counts
+    made = AnnData(sp.csr_matrix(deep.astype(np.float32)), adata.obs[["batch"]], adata.var[[]])
+    small = kinds[~truth].value_counts().index[0]
+    keep = truth | (kinds != small).to_numpy() | (np.cumsum(kinds == small) <= 150).to_numpy()
+    made, truth = made[keep].copy(), truth[keep]
+    tl.find_rare(made, batch_key="batch", n_shuffles=0)
+    assert population_scores(truth, made.obs["rare_population"].astype(object))["f1"] > 0.8
+
+
 def test_doublets_are_not_rare():
     adata = toy(1500, 500, num_tfs=40, rare_fraction=0.0, seed=1)
     counts, kinds = sp.csr_matrix(adata.X), adata.obs["cell_type"].astype(str).to_numpy()

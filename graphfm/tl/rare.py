@@ -19,6 +19,7 @@ from graphfm.data.cell_groups import (
     deal_within,
     group_numbers,
     largest_rare,
+    order_of_names,
     residual_components,
     small_groups,
 )
@@ -46,7 +47,7 @@ SETTLED_GROUPS = 300
 SAME, OVERLAP = 0.8, 0.3
 """Share of its cells in a population that has settled, above which a candidate is left out, or a population dropped."""
 TAKEN = 0.15
-"""Share of an abundant type that may be a rare population which was taken for the type."""
+"""Share of the counts of an abundant type that may be those of a rare population which was taken for the type."""
 UNSETTLED = 0.1
 """Weight, in the score, of what a group says of its cells before it has shown how separate it is."""
 COLUMNS = (
@@ -163,18 +164,19 @@ def find_rare(
     check_device(device)
     check_unique_genes(adata)
     adata = writable(adata, copy=copy)
+    order = order_of_names(adata.obs)
     search = _Search(
         _Embedding(model, organism, device),
         adata.var,
-        group_numbers(adata.obs, batch_key),
+        group_numbers(adata.obs, batch_key)[order],
         min_cells=min_cells,
         max_fraction=max_fraction,
         seed=seed,
     )
     # counts, their logarithms and squares, residuals and what the graphs take
     with announced(f"looking for rare cells among {adata.n_obs:,}", 80 * stored_values(adata, layer=layer)):
-        counts, logged = _matrices(adata, layer, kind)
-        found = search(counts, logged, None if use_rep is None else as_dense(adata.obsm[use_rep]))
+        counts, logged = _matrices(adata, layer, kind, order)
+        found = search(counts, logged, None if use_rep is None else as_dense(adata.obsm[use_rep])[order])
         called = _called(found, search, n_resamples)
         null: list[float] = []
         for number in range(n_shuffles):
@@ -182,7 +184,7 @@ def find_rare(
             again = search(dealt, log_normalize(dealt))
             # these are not resampled, so that the estimate errs on the high side
             null += [again.distinctness(population) for population in _islands(again)]
-    _write(adata, found, called, np.array(null), n_shuffles, key_added)
+    _write(adata, found, called, np.argsort(order), np.array(null), n_shuffles, key_added)
     adata.uns[f"{key_added}_params"] = {
         "batch_key": batch_key or "",
         "max_fraction": max_fraction,
@@ -250,10 +252,11 @@ def rare_limit(
         raise KeyError(f"adata.uns has no {key}_params (found: {sorted(adata.uns)}). Run graphfm.tl.find_rare(adata).")
     if not len(sizes) or min(sizes) < params["min_cells"]:
         raise ValueError(f"sizes={list(sizes)}: pass numbers of at least min_cells={params['min_cells']}.")
-    counts, logged = _matrices(adata, None if params["layer"] == "X" else params["layer"], params["kind"])
-    types = adata.obs[f"{key}_background"].astype(str).to_numpy()
-    batches = group_numbers(adata.obs, params["batch_key"] or None)
-    own = as_dense(adata.obsm[params["use_rep"]]) if params["use_rep"] else None
+    order = order_of_names(adata.obs)
+    counts, logged = _matrices(adata, None if params["layer"] == "X" else params["layer"], params["kind"], order)
+    types = adata.obs[f"{key}_background"].astype(str).to_numpy()[order]
+    batches = group_numbers(adata.obs, params["batch_key"] or None)[order]
+    own = as_dense(adata.obsm[params["use_rep"]])[order] if params["use_rep"] else None
     embedding = _Embedding(model, str(params["organism"]), device)
     rows = []
     tasks = [(name, size, draw) for name in np.unique(types) for size in sizes for draw in range(n_draws)]
@@ -282,9 +285,10 @@ def rare_limit(
     adata.uns[f"{key}_params"]["limit"] = int(min(good, default=0))
 
 
-def _matrices(adata: AnnData, layer: str | None, kind: str) -> tuple[sp.csr_matrix, sp.csr_matrix]:
-    """Counts, or what is proportional to them, and log-normalised expression."""
-    counts, logged = (stack(list(part)) for part in zip(*io.row_chunks(adata, layer=layer, kind=kind), strict=True))
+def _matrices(adata: AnnData, layer: str | None, kind: str, order: np.ndarray) -> tuple[sp.csr_matrix, sp.csr_matrix]:
+    """Counts, or what is proportional to them, and log-normalised expression, of the cells in this order."""
+    parts = zip(*io.row_chunks(adata, layer=layer, kind=kind), strict=True)
+    counts, logged = (stack(list(part))[order] for part in parts)
     return counts.expm1() if kind == "log1p" else counts, logged
 
 
@@ -385,12 +389,13 @@ def _vouching(
     background: Background, groups: list[np.ndarray], least: float, score: np.ndarray
 ) -> list[tuple[float, np.ndarray]]:
     """The groups whose members have typical odds above `least` by each other, and these odds."""
-    vouching, sizes = [], np.bincount(background.types)
+    vouching, depth = [], background.depth
+    of_type = np.bincount(background.types, depth)
     for cells in tqdm(groups, desc="small groups", disable=len(score) < 20_000):
         asked = cells[:: -(-len(cells) // TESTED_CELLS)]
         odds = background.agreement(asked)
         # a group that makes up much of what was taken for a type cannot be told from it before it is taken out
-        much = (np.bincount(background.types[cells], minlength=len(sizes)) > TAKEN * sizes).any()
+        much = (np.bincount(background.types[cells], depth[cells], len(of_type)) > TAKEN * of_type).any()
         score[asked] = np.maximum(score[asked], UNSETTLED * odds)
         if much or np.median(odds) > least:
             vouching.append((np.median(odds), cells))
@@ -456,20 +461,28 @@ def _agreement(islands: list[Population], background: Background, search: _Searc
 
 
 def _write(
-    adata: AnnData, found: _Found, called: list[tuple[Population, float]], null: np.ndarray, shuffles: int, key: str
+    adata: AnnData,
+    found: _Found,
+    called: list[tuple[Population, float]],
+    place: np.ndarray,
+    null: np.ndarray,
+    shuffles: int,
+    key: str,
 ) -> None:
+    """Results of cells each of which is at its `place` in the search."""
     genes = found.names
     rows, codes = [], np.full(adata.n_obs, -1)
     for number, (population, stability) in enumerate(called, start=1):
         distinctness = found.distinctness(population)
         at_least = sum(found.distinctness(other) >= distinctness for other, _ in called)
         marks = population.marked[np.argsort(-population.excess[population.marked])]
-        codes[population.members & (codes < 0)] = number - 1
+        labelled = population.members & (codes < 0)
+        codes[labelled] = number - 1
         rows.append(
             {
                 "population": f"rare {number}",
-                "size": population.size,
-                "fraction": population.size / adata.n_obs,
+                "size": int(labelled.sum()),
+                "fraction": labelled.mean(),
                 "distinctness": distinctness,
                 "separation": population.separation,
                 "stability": stability,
@@ -482,9 +495,9 @@ def _write(
         )
     adata.uns[key] = pd.DataFrame(rows, columns=COLUMNS)
     names = [row["population"] for row in rows]
-    adata.obs[f"{key}_population"] = pd.Categorical.from_codes(codes, categories=pd.Index(names, dtype=object))
-    adata.obs[f"{key}_score"] = found.score
-    adata.obs[f"{key}_background"] = pd.Categorical(found.background.types.astype(str))
+    adata.obs[f"{key}_population"] = pd.Categorical.from_codes(codes[place], categories=pd.Index(names, dtype=object))
+    adata.obs[f"{key}_score"] = found.score[place]
+    adata.obs[f"{key}_background"] = pd.Categorical(found.background.types[place].astype(str))
 
 
 def _check(
