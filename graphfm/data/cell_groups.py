@@ -60,7 +60,7 @@ def communities(graph: sp.csr_matrix, resolution: float, seed: int) -> np.ndarra
 def knn_matrix(indices: np.ndarray, columns: int | None = None) -> sp.csr_matrix:
     """``[rows, columns]``, 1 where a row's neighbours are."""
     rows, k = indices.shape
-    pointer = np.arange(0, rows * k + 1, k)
+    pointer = np.arange(rows + 1) * k
     return sp.csr_matrix((np.ones(rows * k, dtype=np.float32), indices.ravel(), pointer), shape=(rows, columns or rows))
 
 
@@ -92,11 +92,11 @@ def balanced_graph(values: np.ndarray, batches: np.ndarray, n_neighbors: int, se
         if len(cells) > REFERENCE_CELLS:
             cells = np.sort(rng.choice(cells, REFERENCE_CELLS, replace=False))
         search = NearestNeighbors(n_neighbors=min(each + 1, len(cells))).fit(values[cells])
-        graph = graph + knn_matrix(cells[search.kneighbors(values, return_distance=False)], len(values))
-    graph = sp.csr_matrix(graph.maximum(graph.T))
-    graph.setdiag(0)
-    graph.eliminate_zeros()
-    return graph
+        found = cells[search.kneighbors(values, return_distance=False)]
+        itself = found == np.arange(len(values))[:, np.newaxis]
+        itself[~itself.any(axis=1), -1] = True  # who is not in its list leaves out the farthest: all have as many
+        graph = graph + knn_matrix(found[~itself].reshape(len(values), found.shape[1] - 1), len(values))
+    return sp.csr_matrix(graph.maximum(graph.T))
 
 
 def shared_neighbor_graph(indices: np.ndarray) -> sp.csr_matrix:

@@ -62,6 +62,14 @@ def test_neighbors_come_from_every_batch():
     assert across.min() >= 5 and 0.3 < across.sum() / graph[batches == 0].sum() < 0.7
     plain = module.balanced_graph(points, 0 * batches, 10, 0)
     assert plain[batches == 0][:, batches == 1].sum() < 0.1 * plain[batches == 0].sum()
+    # the only cell of a batch asks four of each other one, and is not linked to all
+    alone = np.append(batches[:-1], 2)
+    assert module.balanced_graph(points, alone, 10, 0)[[199]].nnz == 8
+    # all ask as many of each batch: one with as many edges as can be has them all from itself and from the other
+    far = np.where(np.arange(200) % 2 == 0, 0.0, 1e6)[:, np.newaxis] * np.eye(1, 5) + rng.normal(size=(200, 5))
+    edges = module.balanced_graph(far, batches, 10, 0)
+    own = edges[batches == 0][:, batches == 0]
+    assert 500 <= own.nnz <= 1000 and edges[batches == 0][:, batches == 1].nnz <= 1000
 
 
 def test_residuals_equal_a_dense_standardisation():
