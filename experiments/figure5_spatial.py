@@ -52,7 +52,8 @@ def scores(ax: Axes, records: Sequence[dict]) -> None:
     names = [f"{LABELS[m]} ({numbers[m]})" if numbers[m] < numbers.max() else LABELS[m] for m in present]
     ax.set_yticks(range(len(present)), names[::-1])
     ax.set(xlabel="ARI, mean (dots: slides)", title=f"Domains of {numbers.max()} slides")
-    ax.legend(title="clusterer", fontsize="small", frameon=False, loc="lower right")
+    # beside the row of shuffled coordinates, where no slide has a score
+    ax.legend(title="clusterer", fontsize="small", frameon=False, loc="center right", bbox_to_anchor=(1.0, 0.145))
     ax.grid(axis="x", color="#DDDDDD", lw=0.5)
     for side in ("top", "right"):
         ax.spines[side].set_visible(False)
