@@ -11,7 +11,7 @@ Setting: ``slide``: each of 15 slides by itself. ``zero_shot``: principal compon
          ``scale``: 36,362 cells of Xenium.
 Columns: every embedding by one clusterer, ``mixture`` (tied Gaussian mixture, best of ten starts, 15 principal
          components if it has more), by graphfm's, ``field`` (mixtures of 30 types of that embedding under a Potts
-         field, ten runs that vote), and by each method's ``own``.
+         field, ten to sixty runs that vote), and by each method's ``own``.
 Scores:  of domains at the true number: ``ari``, ``nmi``, ``border_f1``, ``smallest_recall``, ...; of embeddings: a
          logistic regression on other blocks of the tissue (``probe``, ``probe_macro_f1``), ``together`` on other
          slides. Of genes: medians of ``spearman`` and ``rmse``.

@@ -34,7 +34,9 @@ def of_data(name: str) -> Iterator[None]:
     try:
         yield
     except (KeyError, TypeError, ValueError) as error:
-        raise type(error)(f"{name}: {error.args[0]}") from error
+        # not of a subclass, whose own arguments may be others
+        kind = next(k for k in (KeyError, TypeError, ValueError) if isinstance(error, k))
+        raise kind(f"{name}: {error.args[0] if error.args else error}") from error
 
 
 def check_column(obs: pd.DataFrame, key: str, argument: str, *, complete: bool = False, name: str = "adata") -> None:

@@ -293,13 +293,14 @@ def _write(out: Path, **content) -> Path:
 
     from jinja2 import Template
 
+    from graphfm.io.files import replacing
+
     template = Template((files("graphfm") / "report.html.jinja").read_text(), autoescape=True)
     out.mkdir(parents=True, exist_ok=True)
     pictures = [base64.b64decode(figure["png"]) for figure in content["figures"]]
     written = {f"figure{number}.png": picture for number, picture in enumerate(pictures, start=1)}
     written["report.html"] = template.render(**content).encode()
     for name, value in written.items():
-        partial = out / f"{name}.tmp"
-        partial.write_bytes(value)
-        os.replace(partial, out / name)
+        with replacing(out / name) as partial:
+            partial.write_bytes(value)
     return out / "report.html"

@@ -247,15 +247,14 @@ def write(adata: AnnData, path: str | os.PathLike[str]) -> None:
 def _with_storable_text(adata: AnnData) -> AnnData:
     """Itself, or a new one of the same arrays, of which the files' formats have all columns."""
     obs, var = _storable(adata.obs), _storable(adata.var)
-    if obs is None and var is None:
+    if obs is adata.obs and var is adata.var:
         return adata
     parts = {name: dict(getattr(adata, name)) for name in (*ANNOTATIONS[2:], "layers")}
-    tables = {"obs": adata.obs if obs is None else obs, "var": adata.var if var is None else var}
-    return AnnData(X=adata.X, **tables, **parts, raw=adata.raw)
+    return AnnData(X=adata.X, obs=obs, var=var, **parts, raw=adata.raw)
 
 
-def _storable(table: pd.DataFrame) -> pd.DataFrame | None:
-    """Text without missing values as such, with them as categories; None where no column needs it."""
+def _storable(table: pd.DataFrame) -> pd.DataFrame:
+    """Text without missing values as such, with them as categories; the table itself where no column needs it."""
     changed = {}
     for name, column in table.items():
         text = isinstance(column.dtype, pd.StringDtype)
@@ -264,7 +263,7 @@ def _storable(table: pd.DataFrame) -> pd.DataFrame | None:
                 changed[name] = pd.Categorical(column.astype(object))
             elif text:
                 changed[name] = column.astype(object)
-    return table.assign(**changed) if changed else None
+    return table.assign(**changed) if changed else table
 
 
 def annotate(source: str | os.PathLike[str], adata: AnnData, path: str | os.PathLike[str]) -> None:
@@ -308,11 +307,7 @@ def annotate(source: str | os.PathLike[str], adata: AnnData, path: str | os.Path
         root = _open(part, "r+")
         for name in ANNOTATIONS:
             value = getattr(adata, name)
-            if name in ("obs", "var"):
-                stored = _storable(value)
-                write_elem(root, name, value if stored is None else stored)
-            else:
-                write_elem(root, name, dict(value))
+            write_elem(root, name, _storable(value) if name in ("obs", "var") else dict(value))
         if path.suffix == ".h5ad":
             root.close()
         else:

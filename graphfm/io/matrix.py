@@ -108,7 +108,7 @@ def value_chunks(adata: AnnData, *, layer: str | None = None, kind: Kind = "coun
     """What the matrix holds, as :func:`row_chunks` without the logarithms."""
     if kind not in ("counts", "normalized", "log1p"):
         raise ValueError(f"kind={kind!r} is unknown. Use 'counts', 'normalized' or 'log1p'.")
-    matrix, place = _locate(adata, layer)
+    matrix, place = located(adata, layer)
     for values in _blocks(matrix, place):
         check_finite_nonnegative(values.data, place, adata)
         if kind == "counts":
@@ -137,7 +137,8 @@ def _check_logarithms(data: np.ndarray, place: str) -> None:
         )
 
 
-def _locate(adata: AnnData, layer: str | None) -> tuple[Any, str]:
+def located(adata: AnnData, layer: str | None) -> tuple[Any, str]:
+    """The matrix, and how it is called in messages; an error that says what to do where there is none."""
     if not isinstance(adata, AnnData):
         raise TypeError(f"adata must be an AnnData, got {type(adata).__name__}. Convert it by graphfm.io.as_anndata.")
     if adata.n_obs == 0 or adata.n_vars == 0:

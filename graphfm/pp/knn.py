@@ -11,7 +11,7 @@ from anndata import AnnData
 
 from graphfm import _keys, io
 from graphfm.io.files import writable
-from graphfm.io.matrix import Kind, in_memory, stack
+from graphfm.io.matrix import Kind, in_memory, located, stack
 from graphfm.pp.search import EXACT_CELLS, ApproximateNeighbors
 
 logger = logging.getLogger(__name__)
@@ -91,8 +91,8 @@ def knn_graph(
         )
     if n_pcs < 1:
         raise ValueError(f"n_pcs={n_pcs} must be at least 1.")
-    if layer is not None and layer not in adata.layers:
-        raise KeyError(f"adata.layers has no {layer!r}. Pass another layer= (found: {list(adata.layers)}).")
+    if layer is not None:
+        located(adata, layer)  # an error where there is none, also if it is not read
     adata = writable(adata, copy=copy)
     name = use_rep or _keys.X_PCA
     of_expression = use_rep is None and _keys.X_PCA not in adata.obsm

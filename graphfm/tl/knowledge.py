@@ -11,7 +11,7 @@ from anndata import AnnData
 
 from graphfm import _keys, io
 from graphfm._checks import check_unique_genes, of_data
-from graphfm._vocabulary import match, vocabulary
+from graphfm._vocabulary import has_rows, match, vocabulary
 from graphfm.data.profiles import gene_profiles
 from graphfm.io.matrix import Kind
 from graphfm.models.knowledge import GeneFactors, KnowledgeConfig, KnowledgeHead, RegulatoryKnowledge
@@ -158,7 +158,7 @@ def _read(name: str, adata: AnnData, group: str, kind: Kind, config: KnowledgeCo
     tfs = adata.var_names.get_indexer(list(adata.uns["tfs"]))
     if (tfs < 0).any():
         raise ValueError(f"corpus[{name!r}].uns['tfs'] names {(tfs < 0).sum()} genes that are not in var_names.")
-    genes = adata.var[_keys.GENE_ROW].to_numpy(np.int64) if _keys.GENE_ROW in adata.var else _rows(adata.var_names)
+    genes = adata.var[_keys.GENE_ROW].to_numpy(np.int64) if has_rows(adata.var) else _rows(adata.var_names)
     with of_data(f"corpus[{name!r}]"):
         expression = io.expression(adata, kind=kind)
     profiles = torch.from_numpy(gene_profiles(expression, seed=seed))

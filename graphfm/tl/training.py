@@ -1,10 +1,8 @@
 """Pre-training, and what it reads."""
 
 import logging
-import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -13,7 +11,7 @@ import torch
 from anndata import AnnData
 
 from graphfm import __version__, io
-from graphfm._checks import check_device, make_folder
+from graphfm._checks import check_device, make_folder, of_data
 from graphfm.genes import Organism
 from graphfm.io.files import is_lazy, replacing
 from graphfm.models.graphfm import GraphFM, GraphFMConfig
@@ -87,7 +85,7 @@ def prepare(
             logger.info("%s is there already", folder)
             return folder
     adata = data if source is None else io.read(source, lazy=True)
-    with replacing(folder) as partial, _named(name):
+    with replacing(folder) as partial, of_data(f"data set {name!r}"):
         cells = _cells(io.as_anndata(adata), name, partial, layer=layer, organism=organism, library_key=library_key)
         tile_size = TrainConfig().tile_size
         order = locality_order(cells.neighborhood, tile_size)
@@ -165,14 +163,11 @@ def pretrain(
         raise TypeError(f"config must be a graphfm.train.TrainConfig, got {type(config).__name__}")
     check_device(device)
     make_folder(Path(out))
-    expression = Path(tempfile.mkdtemp(prefix="expression_", dir=out))  # each process has its own
-    try:
-        corpus = _corpus(data, expression, layer=layer, organism=organism, library_key=library_key)
-        shutil.rmtree(expression, ignore_errors=True)  # what is mapped goes with the process, however it ends
-        model = model or new_model(size, seed=config.seed)
-        return train.pretrain(model, corpus, out, config=config, device=device, shard=shard)
-    finally:
-        shutil.rmtree(expression, ignore_errors=True)
+    # each process has its own, only until it is mapped: what is mapped goes with the process, however it ends
+    with tempfile.TemporaryDirectory(prefix="expression_", dir=out, ignore_cleanup_errors=True) as folder:
+        corpus = _corpus(data, Path(folder), layer=layer, organism=organism, library_key=library_key)
+    model = model or new_model(size, seed=config.seed)
+    return train.pretrain(model, corpus, out, config=config, device=device, shard=shard)
 
 
 def _corpus(
@@ -188,7 +183,7 @@ def _corpus(
 
     corpus = []
     for number, (name, source) in enumerate(data.items()):
-        with _named(name):
+        with of_data(f"data set {name!r}"):
             if isinstance(source, str | Path):
                 _check_settings(Path(source), layer=layer, organism=organism, library_key=library_key)
                 corpus.append(prepared.read(Path(source), name=str(name)))
@@ -218,16 +213,6 @@ def _cells(
 
     build_graphs(adata, library_key=library_key, layer=layer)
     return cell_graph(adata, layer=layer, organism=organism, cache=cache, name=name)
-
-
-@contextmanager
-def _named(name: str) -> Iterator[None]:
-    """Errors say which data set they are about."""
-    try:
-        yield
-    except (KeyError, TypeError, ValueError) as error:
-        kind = next(k for k in (KeyError, TypeError, ValueError) if isinstance(error, k))
-        raise kind(f"data set {name!r}: {error.args[0] if error.args else error}") from error
 
 
 def _bytes(path: Path) -> int:
