@@ -106,8 +106,13 @@ def team(device: torch.device | str) -> Iterator[Team]:
         on_gpu = torch.device(device).type == "cuda"
         if on_gpu:
             torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))  # what "cuda" is from now on
+        # The first optimiser imports it in any case. If it does so while there is a group, the group's threads live on
+        # into the end of Python, and stop the process with SIGABRT if they then still let go of a tensor.
+        from torch import _dynamo  # noqa: F401
+
         dist.init_process_group("nccl" if on_gpu else "gloo", **_meeting_place())
         try:
             yield Team(dist.get_rank(), dist.get_world_size())
+            dist.barrier()  # what the leader writes is there when any process goes on
         finally:
             dist.destroy_process_group()

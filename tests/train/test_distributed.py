@@ -25,6 +25,7 @@ CONFIG = TrainConfig(steps=50, tile_size=8, tiles_per_batch=6, checkpoint_every=
 RUN = """
 import sys
 from dataclasses import replace
+from pathlib import Path
 from tests.conftest import make_cells, make_model
 from tests.train.test_distributed import CONFIG
 from graphfm.train import pretrain
@@ -32,6 +33,8 @@ corpus = [make_cells(), make_cells(num_cells=49, seed=1)]
 out, steps, how = sys.argv[1:]
 model = pretrain(make_model(), corpus, out, config=replace(CONFIG, steps=int(steps)), shard=how == "sharded")
 assert not any(hasattr(parameter, "full_tensor") for parameter in model.parameters())
+threads = [name.read_text().strip() for name in Path("/proc/self/task").glob("*/comm")]  # none where there is no /proc
+assert how == "sharded" or not any("gloo" in name for name in threads), threads  # a mesh keeps its group
 """
 
 
