@@ -1,6 +1,7 @@
 """Table 0: are the labels of cells and tissues in the embedding? Zero-shot, beside PCA. The example to follow.
 
-Command: ``python experiments/table0_embedding.py`` (``--smoke``: toy data, no mirror; ``--readme``: renew the README)
+Command: ``python experiments/table0_embedding.py`` (``--smoke``: toy data, no mirror; ``--readme``: renew the README;
+         ``--setting``: one part)
 Cost:    an hour of one core, 1.3 GB (see experiments/README.md for glibc's settings)
 Expect:  AvgBIO of ``graphfm`` .575 on 14 sets of cell types (PCA .546, untrained .582) and .434 on 9 of tissue
          regions (PCA .360, untrained .430, PCA averaged over neighbours .422)
@@ -275,6 +276,7 @@ def jobs(case: Case, seeds: Sequence[int]) -> list[dict]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--smoke", action="store_true", help="toy data, two seeds; nothing is kept without --results")
+    parser.add_argument("--setting", choices=RELATIONS, help="one of the two; both at a time may share the file")
     parser.add_argument("--results", type=Path, help=f"default: {PATH.relative_to(Path(__file__).parent.parent)}")
     parser.add_argument("--readme", action="store_true", help="run nothing, put the table into README.md")
     options = parser.parse_args()
@@ -283,6 +285,8 @@ def main() -> None:
         if options.readme:
             return _spine.renew_readme("table0", table(_spine.read(path)))
         for case in SMOKE if options.smoke else CASES:
+            if options.setting not in (None, case.setting):
+                continue
             if todo := _spine.pending(path, jobs(case, SEEDS[:2] if options.smoke else SEEDS)):
                 run(case, todo, path)
         print(table(_spine.read(path)))

@@ -47,7 +47,7 @@ def pretrain(
     steps: int = 1000,
     seed: int = 0,
     lr: float = 3e-3,
-    objective: Literal["masked_expression", "neighbor_agreement"] = "masked_expression",
+    objective: Literal["neighbor_agreement", "masked_expression"] = "neighbor_agreement",
     rarity: float = 0.0,
     start_from: Annotated[Literal["new", "shipped"] | Path, tyro.conf.arg(metavar="{new,shipped,FILE}")] = "new",
     layer: Layer = None,
@@ -71,7 +71,7 @@ def pretrain(
         steps: Optimiser steps; the learning rate falls to zero over them.
         seed: Same seed, same result.
         lr: Peak learning rate.
-        objective: What is asked of the network: to tell hidden counts, or to say alike of a cell and its neighbours.
+        objective: What is asked of the network: to say alike of a cell and its neighbours, or to tell hidden counts.
         rarity: From 0 (each cell as often) to 1 (each community of cells as often): rare cells are met more often.
         start_from: "new" for fresh weights, "shipped" to go on from those of the package, or a weights file.
         layer: Name of the layer with the raw counts, if they are not in X.

@@ -12,10 +12,12 @@ import torch
 from anndata import AnnData
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.preprocessing import StandardScaler
 
 from graphfm import GraphFM, genes, io, pp, tl
 from graphfm.data.prepare import cell_graph, cell_neighborhood
 from graphfm.models.checkpoint import load_tensors
+from graphfm.tl.embedding import balance
 from graphfm.train import TrainConfig
 from tests.small import dense, embedding, lively_model, make_graphs, make_toy
 
@@ -489,13 +491,27 @@ def test_layer_states_end_in_the_embedding(toy):
     assert [state.shape[1] for state in states] == [32, 64, 64]  # the stem, then carrier and reader
 
 
-def test_weighing_turns_the_carrier_and_keeps_its_size_and_the_reader(toy):
+def test_weighing_turns_the_carrier_and_standardises_the_reader(toy):
     plain, weighed = (embedding(toy, the_model(), weigh=weigh).astype(np.float64) for weigh in (False, True))
-    assert np.array_equal(plain[:, 32:], weighed[:, 32:])
-    assert np.isclose(plain[:, :32].var(axis=0).sum(), weighed[:, :32].var(axis=0).sum())
+    spread = plain[:, :32].var(axis=0).sum()
+    assert np.isclose(spread, weighed[:, :32].var(axis=0).sum())
     expected = plain[:, :32] @ the_model().weighing(cell_graph(toy, with_expression=False)).double().numpy()
     assert np.corrcoef(expected.ravel(), weighed[:, :32].ravel())[0, 1] > 1 - 1e-9
+    standardised = StandardScaler().fit_transform(plain[:, 32:]) * np.sqrt(spread / 32)
+    np.testing.assert_allclose(weighed[:, 32:], standardised, atol=1e-3)
+    knn = embedding(toy, the_model(), relations=("knn",))
+    assert np.isclose(knn[:, 32:].var(axis=0).sum(), 0.01 * knn[:, :32].var(axis=0).sum())
     assert not np.allclose(plain, weighed, atol=1e-2)
+
+
+@pytest.mark.parametrize("silent", [0, 3, 8])
+def test_channels_of_the_reader_that_tell_nothing_stay_nothing(silent):
+    states = np.random.default_rng(0).normal(2.0, 1.0, (50, 16)).astype(np.float32)
+    states[:, 8 : 8 + silent] = 1.25
+    spread = states[:, :8].var(axis=0).sum()
+    balance(states, np.eye(8, dtype=np.float32), 0.5)
+    assert not states[:, 8 : 8 + silent].any()
+    assert np.isclose(states[:, 8:].var(axis=0).sum(), spread / 4 if silent < 8 else 0.0, rtol=1e-4)
 
 
 def test_new_model_follows_from_its_seed():

@@ -21,6 +21,10 @@ from graphfm.models.graphfm import GraphFM
 from graphfm.models.inputs import CHUNK, CellGraph
 from graphfm.tl.graphs import build_graphs
 
+TISSUE_SHARE, EXPRESSION_SHARE = 1.0, 0.1
+"""Spread of the reader, in those of the carrier, with a tissue graph and without. Its training asks neighbours to
+agree, which tells something of neighbours in tissue; neighbours in expression agree anyway."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -67,8 +71,9 @@ def embed(
     weigh
         Let components of the expression count in the carrier by what neighbours share of them, over the root of their
         spread (`CellGraph.component_weight`): noise goes, few large components do not drown the others, and what only
-        tells slides apart does not count. These weights are of all cells together. False: the states as they are, which
-        depend on a cell's neighbourhood alone.
+        tells slides apart does not count. Channels of the reader are standardised, and count as much as the carrier
+        where there is a tissue graph, a tenth of it without. All this is of all cells together. False: the states as
+        they are, which depend on a cell's neighbourhood alone.
     scratch
         Folder where the states of the layers may be put, 24 bytes a cell and channel, to be held in memory only as far
         as there is room; for more cells than fit. Only on the CPU.
@@ -125,7 +130,8 @@ def embed(
         cells = cell_graph(adata, relations=relations, layer=layer, kind=kind, organism=organism, with_expression=False)
         states = last_states(model, cells, tile_size=tile_size, device=device, scratch=scratch)
         if weigh:
-            weigh_carrier(states, model.weighing(cells).numpy(force=True))
+            share = TISSUE_SHARE if "spatial" in relations else EXPRESSION_SHARE
+            balance(states, model.weighing(cells).numpy(force=True), share)
         adata.obsm[key_added] = states
     adata.uns[key_added] = {
         "relations": list(relations),
@@ -138,8 +144,11 @@ def embed(
     return adata if copy else None
 
 
-def weigh_carrier(states: np.ndarray, weighing: np.ndarray) -> None:
-    """Multiply the carriers of all cells by a matrix, in place, and scale them to the spread that they had.
+def balance(states: np.ndarray, weighing: np.ndarray, share: float) -> None:
+    """Let what carriers and readers tell count as it should in distances, in place.
+
+    Carriers are multiplied by a matrix and scaled to the spread that they had. Channels of the reader, whose scale no
+    objective asks for, are standardised and get `share` of that spread together; constant ones become 0.
 
     Parameters
     ----------
@@ -147,17 +156,24 @@ def weigh_carrier(states: np.ndarray, weighing: np.ndarray) -> None:
         Of `last_states`.
     weighing
         Of `GraphFM.weighing`.
+    share
+        Root of the sum of the reader's variances, over that of the carrier's.
     """
-    carrier = states[:, : len(weighing)]
-    before = _spread(carrier)
+    carrier, reader = states[:, : len(weighing)], states[:, len(weighing) :]
+    before = _variances(carrier).sum()
     for start in range(0, len(carrier), CHUNK):
         carrier[start : start + CHUNK] = carrier[start : start + CHUNK] @ weighing
-    carrier *= np.float32(np.sqrt(before / max(_spread(carrier), 1e-12)))
+    carrier *= np.float32(np.sqrt(before / max(_variances(carrier).sum(), 1e-12)))
+    variances = _variances(reader)
+    told = variances > 1e-12
+    gain = share * np.sqrt(before / max(told.sum(), 1) / np.where(told, variances, np.inf))
+    reader -= reader.mean(axis=0, dtype=np.float64).astype(np.float32)
+    reader *= gain.astype(np.float32)
 
 
-def _spread(values: np.ndarray) -> float:
-    """Sum of the channels' variances."""
-    return sum(float(channel.var(dtype=np.float64)) for channel in values.T)
+def _variances(values: np.ndarray) -> np.ndarray:
+    """Variance of each channel."""
+    return np.array([channel.var(dtype=np.float64) for channel in values.T])
 
 
 @torch.no_grad()

@@ -18,7 +18,7 @@ from graphfm.metrics.smoothing import depth_profile, gradient_norms
 from graphfm.models.graphfm import GraphFM
 from graphfm.models.inputs import CellGraph
 from graphfm.nn import NodeNorm
-from graphfm.objectives import MaskedExpression, Objective
+from graphfm.objectives import NeighborAgreement, Objective
 from graphfm.train.distributed import Team, is_sharded, team, whole
 from graphfm.train.log import append, truncate
 from graphfm.train.state import alone_in, load_state, save_state
@@ -69,7 +69,7 @@ class TrainConfig:
     seed: int = 0
     checkpoint_every: int = 100
     profile_every: int = 0
-    objective: Objective = field(default_factory=MaskedExpression)
+    objective: Objective = field(default_factory=NeighborAgreement)
 
     def __post_init__(self) -> None:
         for name in ("steps", "tile_size", "tiles_per_batch", "parts", "checkpoint_every"):
