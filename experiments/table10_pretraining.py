@@ -5,13 +5,13 @@ Command: ``python experiments/table10_pretraining.py`` (``--smoke``: toy data, n
 Cost:    two hours of one core, 3 GB; resumable, also within a run (``runs/pretraining``)
 Expect:  see the README
 
-Rows:    the shipped recipe (``small``; `pretrain_small`) with one thing changed, 1000 steps each. Sizes: ``tiny`` 2
-         blocks of width 32, ``small`` 8 of 64, ``wide`` 8 of 128. ``cells:1/8`` to ``1/2``: part of every data set.
-         ``own``, ``half``, ``neighbor``: share of cells that predict a neighbour's hidden counts 0, 0.5, 1 (small:
-         0.8). ``mask:15``, ``mask:60``: per cent of entries hidden (small: 30). ``knn``, ``spatial``: these graphs
-         alone, the latter where there are coordinates. ``rarity``: small communities as often as large ones.
-         ``agreement``: the other objective, neighbours in place of hidden counts (`NeighborAgreement`); ``:own`` a
-         cell with itself, ``:seen`` nothing hidden. ``untrained``.
+Rows:    masked expression on the corpus of the shipped weights (``small``), with one thing changed, 1000 steps each.
+         Sizes: ``tiny`` 2 blocks of width 32, ``small`` 8 of 64, ``wide`` 8 of 128. ``cells:1/8`` to ``1/2``: part of
+         every data set. ``own``, ``half``, ``neighbor``: share of cells that predict a neighbour's hidden counts 0,
+         0.5, 1 (small: 0.8). ``mask:15``, ``mask:60``: per cent of entries hidden (small: 30). ``knn``, ``spatial``:
+         these graphs alone, the latter where there are coordinates. ``rarity``: small communities as often as large
+         ones. ``agreement``: the shipped weights' objective, neighbours in place of hidden counts; ``:own`` a cell with
+         itself, ``:seen`` nothing hidden. ``untrained``.
 Scores:  of cells that no row was trained on. ``nats``: how much better hidden counts are told than by each gene's mean,
          per entry, by the objective of ``small`` for every row. ``avgbio`` of the embedding (`tl.embed`), ``reader`` of
          its learned half alone, ``carrier`` of the other half, as it is (``weigh=False``).
@@ -53,7 +53,7 @@ CONTROLS = ("shuffled", "oracle")
 
 @dataclass(frozen=True)
 class Variant:
-    """What is changed of the shipped recipe.
+    """What is changed of ``small``.
 
     Parameters
     ----------
