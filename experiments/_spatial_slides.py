@@ -109,10 +109,10 @@ def untrained_embedding(adata: AnnData, seed: int) -> np.ndarray:
 
 
 def embedded(adata: AnnData, seed: int, model: GraphFM) -> np.ndarray:
-    """States of the trunk."""
+    """What users get."""
     pp.knn_graph(adata, kind=kind(adata), seed=seed)
     pp.spatial_graph(adata, library_key="slide")
-    tl.embed(adata, model, kind=kind(adata), weigh=False)
+    tl.embed(adata, model, kind=kind(adata))
     return adata.obsm["X_graphfm"]
 
 
