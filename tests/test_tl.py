@@ -560,7 +560,7 @@ def test_tiles_and_threads_on_real_tissue(mirror, threads):
     expected = embedding(adata, model)
     for tile_size, count in ((8192, 2), (8192, 4), (1000, 1), (257, 2), (64, 4)):
         torch.set_num_threads(count)
-        assert np.abs(embedding(adata, model, tile_size=tile_size) - expected).max() < 1e-6, (tile_size, count)
+        assert np.abs(embedding(adata, model, tile_size=tile_size) - expected).max() < 1e-5, (tile_size, count)
     order = np.random.default_rng(0).permutation(adata.n_obs)
     assert np.abs(embedding(adata[order].copy(), model) - expected[order]).max() < 1e-4
 
