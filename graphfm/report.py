@@ -207,8 +207,8 @@ def _figures(sections: dict, model, log: list[dict], seed: int) -> list[dict]:
     pl.depth_profile(axes[1], profiles)
     add(
         "Training and depth",
-        "Left: how much more alike than its first states the network makes a cell and its neighbours. Right: directions "
-        "that the cells' states still fill after each layer; over-smoothing would pull this to 1.",
+        "Left: how much more alike than its first states the network makes a cell and its neighbours. Right: "
+        "directions that the cells' states still fill after each layer; over-smoothing would pull this to 1.",
         figure,
     )
     return figures
