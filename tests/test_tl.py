@@ -557,10 +557,14 @@ def test_tiles_and_threads_on_real_tissue(mirror, threads):
     tl.build_graphs(adata)
     model = lively_model()
     torch.set_num_threads(1)
-    expected = embedding(adata, model)
+    expected, half = embedding(adata, model), model.config.dim
+    plain = embedding(adata, model, weigh=False)
+    gain = np.maximum(expected[:, half:].std(axis=0) / plain[:, half:].std(axis=0), 1)
     for tile_size, count in ((8192, 2), (8192, 4), (1000, 1), (257, 2), (64, 4)):
         torch.set_num_threads(count)
-        assert np.abs(embedding(adata, model, tile_size=tile_size) - expected).max() < 1e-5, (tile_size, count)
+        difference = np.abs(embedding(adata, model, tile_size=tile_size) - expected)
+        # the reader is scaled up, and its rounding with it
+        assert difference[:, :half].max() < 1e-6 and (difference[:, half:] / gain).max() < 1e-6, (tile_size, count)
     order = np.random.default_rng(0).permutation(adata.n_obs)
     assert np.abs(embedding(adata[order].copy(), model) - expected[order]).max() < 1e-4
 
