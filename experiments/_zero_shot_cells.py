@@ -10,7 +10,7 @@ from anndata import AnnData, concat
 
 from graphfm import datasets, genes, io
 
-NO_LABEL = ("nan", "NA", "unknown", "unclassified", "Ambiguous", "undetermined")
+NO_LABEL = ("nan", "NA", "unknown", "unclassified", "Ambiguous", "undetermined", "Excluded")
 MIN_CELLS = 20
 LOG_VALUES = ("kang_scgen_valid_lognorm",)
 
