@@ -26,7 +26,7 @@ LINES = {"reader": ("reader alone", pl.PALETTE[0], "o"), "avgbio": ("embedding",
 
 
 def curve(ax: Axes, means: pd.DataFrame, column: str) -> Axes:
-    """Scores against size or cells, untrained weights dotted; gives the axes of the nats."""
+    """Scores against size or cells, untrained weights dotted; gives the axes of the loss."""
     title, rows = CURVES[column]
     part = means.reindex([row for row in rows if row in means.index])
     for score, (label, color, marker) in LINES.items():
@@ -34,7 +34,7 @@ def curve(ax: Axes, means: pd.DataFrame, column: str) -> Axes:
         if "untrained" in means.index:
             ax.axhline(means.loc["untrained", score], color=color, ls=":", lw=1.2, label=f"{label}, untrained")
     other = ax.twinx()
-    other.plot(part[column], part["nats"], marker="^", color=pl.PALETTE[2], label="nats saved (right axes)")
+    other.plot(part[column], part["loss"], marker="^", color=pl.PALETTE[2], label="loss (right axes)")
     ax.set(xlabel=title, xscale="log")
     ax.set_xticks(part[column], [f"{value / 1000:.3g}k" for value in part[column]])
     ax.set_xticks([], minor=True)
@@ -54,17 +54,17 @@ def parts(ax: Axes, means: pd.DataFrame) -> None:
 
 def figure(records: Sequence[dict]) -> Figure:
     """Two curves and the parts; means over the data sets of all rows that are whole."""
-    columns = ["avgbio", "reader", "nats", "num_parameters", "corpus_cells"]
+    columns = ["avgbio", "reader", "loss", "num_parameters", "corpus_cells"]
     means = table10.whole(records).groupby("method")[columns].mean().drop(list(table10.CONTROLS), errors="ignore")
     picture = Figure(figsize=(INCHES, 3.9), layout="constrained")
     left, middle, right = picture.subplots(1, 3)
     middle.sharey(left)
     others = [curve(ax, means, column) for ax, column in zip((left, middle), CURVES, strict=True)]
-    saved = [value for ax in others for value in ax.lines[0].get_ydata() if value == value]
+    losses = [value for ax in others for value in ax.lines[0].get_ydata() if value == value]
     for ax in others:
-        ax.set_ylim(min(saved) - 0.1 * np.ptp(saved), max(saved) + 0.1 * np.ptp(saved))
+        ax.set_ylim(min(losses) - 0.1 * np.ptp(losses), max(losses) + 0.1 * np.ptp(losses))
     left.set_ylabel("AvgBIO")
-    others[1].set_ylabel("nats saved a hidden count")
+    others[1].set_ylabel("loss a channel")
     handles = [*left.lines, *others[0].lines]
     picture.legend(handles, [line.get_label() for line in handles], loc="outside lower center", ncols=3, frameon=False)
     parts(right, means)
@@ -76,7 +76,7 @@ def made_up() -> list[dict]:
     rng, found = np.random.default_rng(0), []
     for job in table10.jobs(table10.CASES):
         variant = table10.VARIANTS.get(job["method"], table10.VARIANTS["small"])
-        scores = dict(zip(("avgbio", "reader", "nats"), rng.random(3), strict=True))
+        scores = dict(zip(("avgbio", "reader", "loss"), rng.random(3), strict=True))
         found.append(job | scores | {"num_parameters": 50 * variant.dim**2, "corpus_cells": 20000 * variant.share})
     return found
 
