@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from _zero_shot_cells import LOOKED_AT, MIXES, mixed
 from anndata import AnnData
+from table0_embedding import scvi_latent
 
 from graphfm.data.cell_groups import group_numbers
 from graphfm.data.prepare import cell_graph
@@ -56,21 +57,9 @@ def harmony_carried(adata: AnnData, kind: str, seed: int) -> np.ndarray:
 
 
 def scvi(adata: AnnData, kind: str, seed: int) -> np.ndarray:
-    """scVI on counts of the 2000 most variable genes, its defaults and full epochs."""
-    import scanpy as sc
-    from scvi import settings
-    from scvi.model import SCVI
-
-    settings.seed = seed
-    given = adata.copy()
-    if given.n_vars > 2000:
-        logged = sc.pp.log1p(sc.pp.normalize_total(given, target_sum=1e4, copy=True), copy=True)
-        sc.pp.highly_variable_genes(logged, n_top_genes=2000)
-        given = given[:, logged.var["highly_variable"]].copy()
-    SCVI.setup_anndata(given, batch_key="batch")
-    model = SCVI(given)
-    model.train(accelerator="cpu", enable_progress_bar=False, logger=False)
-    return model.get_latent_representation()
+    """scVI on counts."""
+    del kind
+    return scvi_latent(adata, "batch", seed)
 
 
 def ours(adata: AnnData, kind: str, seed: int) -> np.ndarray:

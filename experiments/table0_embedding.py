@@ -8,7 +8,8 @@ Expect:  AvgBIO of ``graphfm`` .558 on 14 sets of cell types (PCA .546, untraine
 
 Rows:    ``pca`` (2000 variable genes, 50 components), ``pca:neighbor_mean`` (the same, averaged once over the very
          neighbours that the trunk sees and the cell itself), ``graphfm:random`` (untrained trunk, a new one for each
-         seed), ``graphfm`` (the weights of the package), and the controls ``shuffled`` and ``oracle``.
+         seed), ``graphfm`` (the weights of the package), and the controls ``shuffled`` and ``oracle``. Apart, where
+         there are counts and the package (``graphfm[bench]``): ``scvi``, trained on the very cells, slides as batches.
 Scores:  15-NN vote in 5 stratified folds (``accuracy``, ``macro_f1``); k-means at the true number of classes (``ari``,
          ``nmi``); their mean with the silhouette of the labels, ``avgbio``; ``avgbio_leiden``: the same with Leiden
          communities in place of k-means, at the best of 16 resolutions by NMI with the labels, as in scIB.
@@ -25,6 +26,7 @@ were trained on it). Dropped cells: `CASES`.
 
 import argparse
 import hashlib
+import importlib.util
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -49,6 +51,7 @@ from graphfm.tl.evaluation import neighbor_mean
 PATH = _spine.RESULTS / "table0_embedding.jsonl"
 METHODS = ("shuffled", "pca", "pca:neighbor_mean", "graphfm:random", "graphfm", "oracle")
 CONTROLS = ("shuffled", "oracle")
+PEERS = ("scvi",)
 RIVALS = ("pca", "pca:neighbor_mean", "graphfm:random")
 SEEDED = ("shuffled", "graphfm:random")
 METRICS = {
@@ -123,12 +126,32 @@ def trunk(seed: int | None) -> graphfm.GraphFM:
     return graphfm.GraphFM.from_pretrained() if seed is None else tl.new_model("small", seed=seed)
 
 
+def scvi_latent(adata: AnnData, batch_key: str | None, seed: int) -> np.ndarray:
+    """scVI (doi:10.1038/s41592-018-0229-2) on counts of the 2000 most variable genes, its defaults and full epochs."""
+    import scanpy as sc
+    from scvi import settings
+    from scvi.model import SCVI
+
+    settings.seed = seed
+    given = adata.copy()
+    if given.n_vars > 2000:
+        logged = sc.pp.log1p(sc.pp.normalize_total(given, target_sum=1e4, copy=True), copy=True)
+        sc.pp.highly_variable_genes(logged, n_top_genes=2000)
+        given = given[:, logged.var["highly_variable"]].copy()
+    SCVI.setup_anndata(given, batch_key=batch_key)
+    model = SCVI(given)
+    model.train(accelerator="cpu", enable_progress_bar=False, logger=False)
+    return model.get_latent_representation()
+
+
 def represent(adata: AnnData, case: Case, method: str, truth: np.ndarray, seed: int) -> tuple[np.ndarray, int]:
     """Representation of the cells by one method, and the layers that made it; only the controls look at `truth`."""
     if method in CONTROLS:
         return cell_types.controls(truth, seed)[method], 0
     if method == "pca":
         return adata.obsm["X_pca"], 0
+    if method == "scvi":
+        return scvi_latent(adata, case.library_key, seed), 0
     relations = RELATIONS[case.setting]
     if method == "pca:neighbor_mean":
         return neighbor_mean(adata, relations), 1
@@ -180,13 +203,16 @@ def run(case: Case, todo: Sequence[dict], path: Path) -> None:
         _spine.append(path, record)
 
 
-def summarize(records: Sequence[dict]) -> pd.DataFrame:
-    """Mean and standard deviation over seeds of the cases that have every method.
+def latest(records: Sequence[dict]) -> pd.DataFrame:
+    """Of repeated jobs (new weights, say) the last one."""
+    return pd.DataFrame(records).drop_duplicates(["setting", "dataset", "method", "seed"], keep="last")
 
-    Of repeated jobs (new weights, say) the last one counts.
-    """
+
+def summarize(records: Sequence[dict]) -> pd.DataFrame:
+    """Mean and standard deviation over seeds of the cases that have every method."""
     keys = ["setting", "dataset", "method"]
-    frame = pd.DataFrame(records).drop_duplicates([*keys, "seed"], keep="last")
+    frame = latest(records)
+    frame = frame[frame["method"].isin(METHODS)]
     frame = frame[frame.groupby(keys[:2])["method"].transform("nunique") == len(METHODS)]
     groups = frame.groupby(keys, sort=False)
     sizes = groups[["num_cells", "num_classes"]].first()
@@ -230,10 +256,38 @@ def table(records: Sequence[dict]) -> str:
         "Right: data sets on which `graphfm` is better, equal (three digits), worse. "
         + (f"Not between the controls: {'; '.join(found)}." if found else "Every score is between its controls."),
     ]
+    lines += beside_peers(records)
     for metric, title in METRICS.items():
         lines += ["", "<details>", f"<summary>{title} of every data set, mean ± sd over seeds</summary>", ""]
         lines += [*_detail(summary, metric), "", "</details>"]
     return "\n".join(lines) + "\n"
+
+
+def beside_peers(records: Sequence[dict]) -> list[str]:
+    """Markdown: graphfm and PCA where a peer has a record, seeds averaged, and the peer."""
+    table = latest(records).groupby(["setting", "dataset", "method"])[list(METRICS)].mean()
+    lines: list[str] = []
+    for peer in PEERS:
+        found = table.index[table.index.get_level_values("method") == peer].droplevel("method")
+        for setting in [s for s in RELATIONS if s in found.get_level_values("setting")]:
+            wide = (
+                table.loc[setting]
+                .unstack("method")
+                .loc[found[found.get_level_values("setting") == setting].droplevel("setting")]
+            )
+            for metric, title in METRICS.items():
+                part = wide[metric]
+                means = " | ".join(f"{part[method].mean():.3f}" for method in ("pca", "graphfm", peer))
+                lines.append(f"| {setting}, {len(part)} | {title} | {means} | {_wins(part['graphfm'], part[peer])} |")
+    if lines:
+        head = " | ".join(f"`{method}`" for method in ("pca", "graphfm", *PEERS))
+        lines = [
+            "",
+            f"| where there are counts | score | {head} | `graphfm` against it |",
+            "|---|---|---:|---:|---:|---|",
+            *lines,
+        ]
+    return lines
 
 
 def _wins(ours: pd.Series, theirs: pd.Series) -> str:
@@ -270,7 +324,10 @@ def jobs(case: Case, seeds: Sequence[int]) -> list[dict]:
     """What identifies the records of a case; other weights make another job of `graphfm`."""
     weights = {"graphfm": weights_hash(), "graphfm:random": "random"}
     common = {"dataset": case.dataset, "setting": case.setting}
-    return [{**common, "method": m, "seed": s, "weights": weights.get(m, "none")} for m in METHODS for s in seeds]
+    here = [(m, s) for m in METHODS for s in seeds]
+    if case.kind == "counts":
+        here += [(m, seeds[0]) for m in PEERS if importlib.util.find_spec(m)]
+    return [{**common, "method": m, "seed": s, "weights": weights.get(m, "none")} for m, s in here]
 
 
 def main() -> None:

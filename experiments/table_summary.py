@@ -42,7 +42,14 @@ class Contest:
 
 REGULATION = ("dataset", "network")
 CONTESTS = (
-    Contest("clusters of cell types, AvgBIO", "table0_embedding", "cell_types", "avgbio", ("pca", "pca:neighbor_mean")),
+    Contest(
+        "clusters of cell types, AvgBIO",
+        "table0_embedding",
+        "cell_types",
+        "avgbio",
+        ("pca", "pca:neighbor_mean"),
+        ("scvi",),
+    ),
     *(
         Contest(
             f"cell types from {number} labels a type, macro-F1",

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from graphfm import datasets, tl
@@ -88,7 +89,7 @@ def test_broken_off_run_resumes(smoke: tuple[Path, str], tmp_path: Path) -> None
 
 def test_smoke_records_are_flat_and_bracketed(smoke: tuple[Path, str]) -> None:
     toy = _spine.read(smoke[0])
-    assert len(toy) == len(table0.SMOKE) * len(table0.METHODS) * 2
+    assert sum(record["method"] in table0.METHODS for record in toy) == len(table0.SMOKE) * len(table0.METHODS) * 2
     for record in toy:
         assert set(record) >= FACTS | set(table0.METRICS) | {"effective_rank", "num_layers", "seconds"}
         assert not any(isinstance(value, dict | list) for value in record.values())
@@ -115,6 +116,18 @@ def test_later_records_replace_earlier_ones_and_partial_cases_wait(smoke: tuple[
     assert np.allclose(accuracy["graphfm"], 0.5)
     partial = [r for r in toy if r["setting"] == "domains" or r["method"] != "graphfm"]
     assert set(table0.summarize(partial).index.get_level_values("setting")) == {"domains"}
+
+
+def test_a_peer_stands_beside_graphfm_where_it_has_records_and_nowhere_else(smoke: tuple[Path, str]) -> None:
+    toy = [r for r in _spine.read(smoke[0]) if r["method"] not in table0.PEERS]
+    ours = np.mean([r["accuracy"] for r in toy if (r["setting"], r["method"]) == ("domains", "graphfm")])
+    first = next(r for r in toy if r["setting"] == "domains")
+    peer = {**first, "method": "scvi", "accuracy": ours - 0.1}
+    (line,) = (row for row in table0.beside_peers([*toy, peer]) if row.startswith("| domains, 1 | kNN accuracy"))
+    assert line.endswith(f"| {ours:.3f} | {ours - 0.1:.3f} | 1 better, 0 equal, 0 worse |")
+    assert not any("cell_types" in row for row in table0.beside_peers([*toy, peer]))
+    pd.testing.assert_frame_equal(table0.summarize([*toy, peer]), table0.summarize(toy))
+    assert table0.beside_peers(toy) == []
 
 
 def test_best_communities_find_types_that_are_apart() -> None:
