@@ -19,7 +19,7 @@ from graphfm import pl
 PATH = _spine.RESULTS / "figure10_pretraining.png"
 INCHES, DPI = 12.0, 150
 CURVES = {
-    "num_parameters": ("weights without gene embeddings", ("tiny", "small", "wide")),
+    "num_parameters": ("weights without gene embeddings", ("tiny", "small", "wide", "base")),
     "corpus_cells": ("cells trained on", ("cells:1/8", "cells:1/4", "cells:1/2", "small")),
 }
 LINES = {"reader": ("reader alone", pl.PALETTE[0], "o"), "avgbio": ("embedding", pl.PALETTE[1], "s")}

@@ -2,13 +2,14 @@
 
 Command: ``python experiments/table10_pretraining.py`` (``--smoke``: toy data, no mirror; ``--readme``: renew the
          README); ``--dataset``, ``--method`` run a part, several processes may share the file
-Cost:    two hours of one core, 3 GB; resumable, also within a run (``runs/pretraining``)
+Cost:    three hours of one core, half of it for ``base``, 4 GB; resumable, also within a run (``runs/pretraining``)
 Expect:  see the README
 
 Rows:    neighbour agreement on the corpus of the shipped weights (``small``), with one thing changed, 1000 steps each.
-         Sizes: ``tiny`` 2 blocks of width 32, ``small`` 8 of 64, ``wide`` 8 of 128. ``cells:1/8`` to ``1/2``: part of
-         every data set. ``own``, ``half``, ``neighbor``: share of cells that are to agree with a neighbour 0, 0.5, 1
-         (small: 0.9), the others with themselves. ``mask:0`` to ``60``: per cent of entries hidden (small: 30).
+         Sizes: ``tiny`` 2 blocks of width 32, ``small`` 8 of 64, ``wide`` 8 of 128, ``base`` 16 of 256.
+         ``cells:1/8`` to ``1/2``: part of every data set. ``own``, ``half``, ``neighbor``: share of cells that are to
+         agree with a neighbour 0, 0.5, 1 (small: 0.9), the others with themselves. ``mask:0`` to ``60``: per cent of
+         entries hidden (small: 30).
          ``knn``, ``spatial``: these graphs alone, the latter where there are coordinates. ``rarity``: small communities
          as often as large ones. ``expression``: hidden counts told from what is visible. ``untrained``.
 Scores:  of cells that no row was trained on. ``loss``: a channel, by the objective of ``small`` for every row (1: its
@@ -83,6 +84,7 @@ VARIANTS = {
     "tiny": Variant(dim=32, num_layers=2),
     "small": Variant(),
     "wide": Variant(dim=128),
+    "base": Variant(dim=256, num_layers=16),
     "cells:1/8": Variant(share=1 / 8),
     "cells:1/4": Variant(share=1 / 4),
     "cells:1/2": Variant(share=1 / 2),
