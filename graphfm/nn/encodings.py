@@ -40,8 +40,9 @@ class EdgeBias(nn.Module):
         """Bias of each edge."""
         basis = torch.exp(-0.5 * ((distance.unsqueeze(-1) - self.centers) / self.spacing).square())
         bias = distance.new_zeros(*distance.shape, self.heads)
-        # one small product a relation, instead of gathering a matrix of weights for every edge
-        for r in torch.unique(relation).tolist():
+        # one small product a relation, instead of gathering a matrix of weights for every edge; counted rather than
+        # sorted, which waits for other threads at every step
+        for r in torch.bincount(relation.flatten(), minlength=len(RELATIONS)).nonzero().flatten().tolist():
             weight = self.distance.weight[r].view(-1, self.heads)
             edge = (relation == r).unsqueeze(-1)
             bias = bias + edge * (self.relation.weight[r] + (distance > 0).unsqueeze(-1) * (basis @ weight))
