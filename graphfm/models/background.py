@@ -251,14 +251,13 @@ class Background:
     def judge(self, members: np.ndarray) -> Population:
         """How much better the profile of these cells explains each cell than all that is abundant without them."""
         rows = np.flatnonzero(members)
-        sums = tuple(all_ - these for all_, these in zip(self._sums, self._sums_of(rows), strict=True))
+        of_rows = self._sums_of(rows)
+        sums = tuple(all_ - these for all_, these in zip(self._sums, of_rows, strict=True))
         rates = self._rates(sums)
         dispersion = self._dispersion(rates, sums, len(self) - len(rows))
         every = self._explanations(rates)
         counts, depth, batches = self.counts[rows].toarray(), self.depth[rows], self.batches[rows]
-        pool = np.zeros((self.num_batches, counts.shape[1]))
-        np.add.at(pool, batches, counts)
-        depths = np.bincount(batches, depth, minlength=self.num_batches)
+        pool, depths = of_rows[0].sum(axis=0), of_rows[2].sum(axis=0)
         fit = np.einsum("kbg,bg->k", np.log(every), pool / dispersion) - np.einsum(
             "kbg,b,g->k", every, depths, 1 / dispersion
         )
