@@ -2,7 +2,8 @@
 
 Command: ``python experiments/table5_spatial.py`` (``--smoke``: toy tissue, no mirror; ``--readme``: renew the README);
          ``--setting``, ``--dataset``, ``--method``, ``--seed`` run a part, several processes may share the file
-Cost:    hours on two cores for GraphST, STAGATE and Novae, minutes for all else; resumable
+Cost:    two hours of one core for GraphST, STAGATE and Novae (see experiments/README.md for threads), one for all
+         else; resumable
 Expect:  see the README
 
 Setting: ``slide``: each of 15 slides by itself. ``zero_shot``: principal components of the other tissues' slides.
