@@ -30,7 +30,7 @@ INCHES, DPI = (13.5, 9.0), 150
 MAPS = {
     "dlpfc_151674": "human cortex, Visium",
     "osmfish_ssctx": "mouse cortex, osmFISH",
-    "starmap_mpfc_BZ9": "mouse prefrontal cortex, STARmap",
+    "starmap_mpfc_BZ9": "prefrontal cortex, STARmap",
     "her2st_G": "breast tumour (ST)",
 }
 MARKERS = {"mixture": "o", "field": "s", "own": "D"}
