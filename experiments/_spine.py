@@ -210,9 +210,14 @@ def renew_readme(name: str, text: str, readme: Path = README) -> None:
     """Put `text` between ``<!-- name -->`` and ``<!-- /name -->``."""
     before, rest = readme.read_text(encoding="utf-8").split(f"<!-- {name} -->\n", 1)
     after = rest.split(f"<!-- /{name} -->", 1)[1]
-    partial = readme.with_name(readme.name + ".tmp")
-    partial.write_text(f"{before}<!-- {name} -->\n{text}<!-- /{name} -->{after}", encoding="utf-8")
-    os.replace(partial, readme)
+    write_whole(readme, f"{before}<!-- {name} -->\n{text}<!-- /{name} -->{after}")
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file, or leave it as it was."""
+    partial = path.with_name(path.name + ".tmp")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)
 
 
 def drive_figure(

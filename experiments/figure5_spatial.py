@@ -8,7 +8,6 @@ Expect:  ``experiments/results/figure5_spatial.png``. GraphST's domains are kept
 
 import importlib.util
 import json
-import os
 from collections.abc import Sequence
 
 import _spatial_slides as slides
@@ -84,9 +83,7 @@ def of_peer(name: str, adata: AnnData, number: int) -> np.ndarray | None:
             {"dataset": name, "setting": "slide", "method": "graphst", "seed": 0}, adata, number
         )
         kept[name] = np.asarray(found).tolist()
-        partial = PEER.with_suffix(".tmp")
-        partial.write_text(json.dumps(kept) + "\n")
-        os.replace(partial, PEER)
+        _spine.write_whole(PEER, json.dumps(kept) + "\n")
     return np.array(kept[name])
 
 

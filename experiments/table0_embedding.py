@@ -51,7 +51,7 @@ from graphfm.tl.evaluation import neighbor_mean
 PATH = _spine.RESULTS / "table0_embedding.jsonl"
 METHODS = ("shuffled", "pca", "pca:neighbor_mean", "graphfm:random", "graphfm", "oracle")
 CONTROLS = ("shuffled", "oracle")
-PEERS = ("scvi",)
+PEER = "scvi"
 RIVALS = ("pca", "pca:neighbor_mean", "graphfm:random")
 SEEDED = ("shuffled", "graphfm:random")
 METRICS = {
@@ -150,7 +150,7 @@ def represent(adata: AnnData, case: Case, method: str, truth: np.ndarray, seed: 
         return cell_types.controls(truth, seed)[method], 0
     if method == "pca":
         return adata.obsm["X_pca"], 0
-    if method == "scvi":
+    if method == PEER:
         return scvi_latent(adata, case.library_key, seed), 0
     relations = RELATIONS[case.setting]
     if method == "pca:neighbor_mean":
@@ -256,37 +256,27 @@ def table(records: Sequence[dict]) -> str:
         "Right: data sets on which `graphfm` is better, equal (three digits), worse. "
         + (f"Not between the controls: {'; '.join(found)}." if found else "Every score is between its controls."),
     ]
-    lines += beside_peers(records)
+    lines += beside_peer(records)
     for metric, title in METRICS.items():
         lines += ["", "<details>", f"<summary>{title} of every data set, mean ± sd over seeds</summary>", ""]
         lines += [*_detail(summary, metric), "", "</details>"]
     return "\n".join(lines) + "\n"
 
 
-def beside_peers(records: Sequence[dict]) -> list[str]:
-    """Markdown: graphfm and PCA where a peer has a record, seeds averaged, and the peer."""
-    table = latest(records).groupby(["setting", "dataset", "method"])[list(METRICS)].mean()
-    lines: list[str] = []
-    for peer in PEERS:
-        found = table.index[table.index.get_level_values("method") == peer].droplevel("method")
-        for setting in [s for s in RELATIONS if s in found.get_level_values("setting")]:
-            wide = (
-                table.loc[setting]
-                .unstack("method")
-                .loc[found[found.get_level_values("setting") == setting].droplevel("setting")]
-            )
-            for metric, title in METRICS.items():
-                part = wide[metric]
-                means = " | ".join(f"{part[method].mean():.3f}" for method in ("pca", "graphfm", peer))
-                lines.append(f"| {setting}, {len(part)} | {title} | {means} | {_wins(part['graphfm'], part[peer])} |")
-    if lines:
-        head = " | ".join(f"`{method}`" for method in ("pca", "graphfm", *PEERS))
-        lines = [
-            "",
-            f"| where there are counts | score | {head} | `graphfm` against it |",
-            "|---|---|---:|---:|---:|---|",
-            *lines,
-        ]
+def beside_peer(records: Sequence[dict]) -> list[str]:
+    """Markdown: PCA, graphfm and the peer on the data sets where the peer has a record, seeds averaged."""
+    means = latest(records).groupby(["setting", "dataset", "method"])[list(METRICS)].mean().unstack("method")
+    if PEER not in means["accuracy"]:
+        return []
+    means = means[means["accuracy", PEER].notna()]
+    shown = ("pca", "graphfm", PEER)
+    head = " | ".join(f"`{method}`" for method in shown)
+    lines = ["", f"| where there are counts | score | {head} | `graphfm` against it |", "|---|---|---:|---:|---:|---|"]
+    for setting in [s for s in RELATIONS if s in means.index.get_level_values("setting")]:
+        for metric, title in METRICS.items():
+            part = means.loc[setting][metric]
+            values = " | ".join(f"{part[method].mean():.3f}" for method in shown)
+            lines.append(f"| {setting}, {len(part)} | {title} | {values} | {_wins(part['graphfm'], part[PEER])} |")
     return lines
 
 
@@ -325,8 +315,8 @@ def jobs(case: Case, seeds: Sequence[int]) -> list[dict]:
     weights = {"graphfm": weights_hash(), "graphfm:random": "random"}
     common = {"dataset": case.dataset, "setting": case.setting}
     here = [(m, s) for m in METHODS for s in seeds]
-    if case.kind == "counts":
-        here += [(m, seeds[0]) for m in PEERS if importlib.util.find_spec(m)]
+    if case.kind == "counts" and importlib.util.find_spec(PEER):
+        here.append((PEER, seeds[0]))
     return [{**common, "method": m, "seed": s, "weights": weights.get(m, "none")} for m, s in here]
 
 

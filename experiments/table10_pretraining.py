@@ -9,9 +9,9 @@ Rows:    neighbour agreement on the corpus of the shipped weights (``small``), w
          Sizes: ``tiny`` 2 blocks of width 32, ``small`` 8 of 64, ``wide`` 8 of 128, ``base`` 16 of 256.
          ``cells:1/8`` to ``1/2``: part of every data set. ``own``, ``half``, ``neighbor``: share of cells that are to
          agree with a neighbour 0, 0.5, 1 (small: 0.9), the others with themselves. ``mask:0`` to ``60``: per cent of
-         entries hidden (small: 30).
-         ``knn``, ``spatial``: these graphs alone, the latter where there are coordinates. ``rarity``: small communities
-         as often as large ones. ``expression``: hidden counts told from what is visible. ``untrained``.
+         entries hidden (small: 30). ``knn``, ``spatial``: these graphs alone, the latter where there are coordinates.
+         ``rarity``: small communities as often as large ones. ``expression``: hidden counts told from what is visible.
+         ``untrained``.
 Scores:  of cells that no row was trained on. ``loss``: a channel, by the objective of ``small`` for every row (1: its
          reader does not agree with a neighbour's, 0: in all, and no channel like another). ``avgbio`` of the embedding
          (`tl.embed`), ``reader`` of its learned half alone, ``carrier`` of the other half, as it is
