@@ -153,7 +153,8 @@ def embed(
         layer: Name of the layer with the expression, if it is not in X.
         kind: What that expression is: raw counts, normalized values, or log1p of them.
         organism: Whose genes these are; "other" for neither human nor mouse.
-        library_key: Column of obs that names the slide, for tissue sections.
+        library_key: Column of obs that names the slide, for tissue sections. Needed if the file holds several, whose
+            cells would else be neighbours where their coordinates overlap.
         tile_size: Cells computed at a time; smaller needs less memory.
         scratch: A folder on a fast disk, for more cells than fit into memory.
         device: "cpu", or "cuda" for a GPU.
@@ -228,12 +229,12 @@ def grn(
     from graphfm._checks import check_device, check_exists
     from graphfm.models.knowledge import RegulatoryKnowledge
 
-    _check_out(data, out)
+    _check_out(data, out, tfs, prior, known)
     check_device(device)
     if prior and (known or zero_shot):
         raise ValueError("--prior goes with neither --known nor --zero-shot. Choose one.")
     mode = "prior" if prior else "fine_tune" if known else "zero_shot" if zero_shot else "unsupervised"
-    _check_table(table)
+    _check_table(table, data, out, tfs, prior, known)
     for file in filter(None, (tfs, prior, known)):
         check_exists(file)
     given = {
@@ -296,7 +297,7 @@ def rare(
 
     _check_out(data, out)
     check_device(device)
-    _check_table(table)
+    _check_table(table, data, out)
     adata = io.read(data, lazy=True)
     tl.find_rare(
         adata,
@@ -351,7 +352,7 @@ def spatial(
     from graphfm import io, tl
 
     _check_out(data, out)
-    _check_table(table)
+    _check_table(table, data, out)
     adata = io.read(data, lazy=True)
     shared = {"library_key": library_key, "spatial_key": spatial_key, "n_neighbors": neighbors, "seed": seed}
     if cell_type_key:
@@ -406,8 +407,8 @@ def annotate(
     """
     from graphfm import io, tl
 
-    _check_out(data, out)
-    _check_table(table)
+    _check_out(data, out, reference)
+    _check_table(table, data, out, reference)
     adata = io.read(data, lazy=True)
     tl.annotate(
         adata,
@@ -462,7 +463,7 @@ def integrate(
     from graphfm import io, tl
 
     _check_out(data, out)
-    _check_table(table)
+    _check_table(table, data, out)
     adata = io.read(data, lazy=True)
     tl.integrate(adata, batch_key=batch_key, model=model, organism=organism, layer=layer, kind=kind, seed=seed)
     io.annotate(data, adata, out)
@@ -508,7 +509,7 @@ def evaluate(
     """
     from graphfm import io, tl
 
-    _check_table(table)
+    _check_table(table, data)
     scores = tl.evaluate(
         io.read(data),
         label_key=label_key,
@@ -553,9 +554,16 @@ def leakage(
         print(f"{100 * found.comparable:.0f} % of the cells have genes enough to be told by their profile.")
 
 
-def _check_table(table: Path | None) -> None:
-    if table and not table.parent.is_dir():
+def _check_table(table: Path | None, *others: Path | None) -> None:
+    """What would only fail after the work is done, or do away with a file that is read or written."""
+    if not table:
+        return
+    if not table.parent.is_dir():
         raise OSError(f"--table: {table.parent} is no folder. Choose or create another one.")
+    if table.is_dir():
+        raise OSError(f"--table: {table} is a folder. Name a .csv file, such as {table / 'table.csv'}.")
+    if any(_same(table, other) for other in others):
+        raise ValueError(f"--table: {table} is a file of this very command. Choose another name.")
 
 
 def _write_table(rows: "pd.DataFrame", table: Path | None) -> None:
@@ -566,14 +574,23 @@ def _write_table(rows: "pd.DataFrame", table: Path | None) -> None:
             rows.to_csv(partial, index=False)
 
 
-def _check_out(data: Path, out: Path) -> None:
-    """What would only fail after the work is done."""
+def _same(path: Path, other: Path | None) -> bool:
+    if other is None:
+        return False
+    return path.resolve() == other.resolve() or (path.exists() and other.exists() and path.samefile(other))
+
+
+def _check_out(data: Path, out: Path, *others: Path | None) -> None:
+    """What would only fail after the work is done, or do away with a file that is read."""
     if out.suffix not in (".h5ad", ".zarr"):
         raise ValueError(f"OUT: {out} must end in .h5ad or .zarr")
-    if out.exists() and data.exists() and out.samefile(data):
+    if any(_same(out, file) for file in (data, *others)):
         raise ValueError(f"OUT: {out} is your input file. Choose another name: graphfm does not overwrite its input.")
     if not out.parent.is_dir() or not os.access(out.parent, os.W_OK):
         raise OSError(f"OUT: {out.parent} is no folder that can be written to. Choose or create another one.")
+    if out.exists() and out.is_dir() != (out.suffix == ".zarr"):
+        what = "folder" if out.is_dir() else "file"
+        raise OSError(f"OUT: {out} is there, as a {what} that is no {out.suffix}. Choose another name.")
 
 
 def info(

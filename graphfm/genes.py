@@ -216,21 +216,7 @@ def align_genes(
     >>> report.organism, report.n_matched, round(report.share_of_counts_matched, 2)
     ('mouse', 2, 0.67)
     """
-    if not isinstance(adata, AnnData):
-        raise TypeError(f"adata must be an AnnData, got {type(adata).__name__}. See graphfm.io.as_anndata.")
-    if organism not in ("auto", *SPECIES, "other"):
-        raise ValueError(f"organism must be 'auto', 'human', 'mouse' or 'other', got {organism!r}.")
-    matched = _best_match(adata, "human" if organism == "other" else organism, gene_key)
-    if organism == "other":
-        matched.row[:], matched.how[:] = -1, "outside"
-    elif not _plausible(matched, organism):
-        where = "var_names" if matched.key == "var_names" else f"var[{matched.key!r}]"
-        examples = ", ".join(map(repr, matched.names[:3]))
-        raise ValueError(
-            f"The {adata.n_vars} names in adata.{where} are not those of human or mouse genes (such as {examples}). "
-            'Pass gene_key=<column of adata.var with symbols or Ensembl ids>, or organism="other" to keep every gene '
-            "outside the vocabulary."
-        )
+    matched = _matched(adata, organism, gene_key)
     report = _report(matched, organism, _share(adata, layer, matched.row >= 0))
     target = writable(adata, copy=copy)
     target.var[_keys.GENE_ROW] = matched.row
@@ -275,9 +261,10 @@ def merge_genes(
     """
     adata = as_anndata(adata)
     values = stack(list(value_chunks(adata, layer=layer, kind=kind)))
-    merged = AnnData(values, obs=adata.obs.copy(), var=adata.var.copy(), obsm=dict(adata.obsm))
+    obsm = {name: value.copy() for name, value in adata.obsm.items()}
+    merged = AnnData(values, obs=adata.obs.copy(), var=adata.var.copy(), obsm=obsm)
     if is_aligned(adata, organism=organism):
-        merged.uns[_keys.GENES] = adata.uns[_keys.GENES]
+        merged.uns[_keys.GENES] = dict(adata.uns[_keys.GENES])
     else:
         align_what_is_known(merged, organism=organism)
     code, _ = pd.factorize(gene_keys(merged))
@@ -289,6 +276,8 @@ def merge_genes(
     total = sparse.csr_matrix(linear @ columns)
     result = merged[:, first].copy()
     result.X = total.log1p() if kind == "log1p" else total
+    found = merged.uns[_keys.GENES]
+    align_genes(result, organism=found["organism"], gene_key=found["gene_key"])  # what it says is of fewer genes now
     return result
 
 
@@ -309,6 +298,33 @@ def gene_keys(adata: AnnData) -> np.ndarray:
     """What a gene is called across data sets: its row of the vocabulary, or its name outside of it."""
     row, name = adata.var[_keys.GENE_ROW].to_numpy(), adata.var_names.to_numpy(dtype=str)
     return np.where(row >= 0, np.char.add("row ", row.astype(str)), np.char.add("name ", name))
+
+
+def check_known(adata: AnnData, *, organism: Organism = "auto") -> None:
+    """Raise what `align_genes` would, and write nothing; an alignment that is there will do, and no genes at all."""
+    if adata.n_vars and not is_aligned(adata, organism=organism):
+        _matched(adata, organism, None)
+
+
+def _matched(adata: AnnData, organism: str, gene_key: str | None) -> Matched:
+    """Rows of the genes, all -1 for another organism; an error if they are of none that is known."""
+    if not isinstance(adata, AnnData):
+        raise TypeError(f"adata must be an AnnData, got {type(adata).__name__}. See graphfm.io.as_anndata.")
+    if organism not in ("auto", *SPECIES, "other"):
+        raise ValueError(f"organism must be 'auto', 'human', 'mouse' or 'other', got {organism!r}.")
+    matched = _best_match(adata, "human" if organism == "other" else organism, gene_key)
+    if organism == "other":
+        matched.row[:], matched.how[:] = -1, "outside"
+    elif not _plausible(matched, organism):
+        where = "var_names" if matched.key == "var_names" else f"var[{matched.key!r}]"
+        examples = ", ".join(map(repr, matched.names[:3]))
+        found = f"are not those of human or mouse genes (such as {examples})" if examples else "are none"
+        raise ValueError(
+            f"The {adata.n_vars} names in adata.{where} {found}. Run graphfm.genes.align_genes(adata, gene_key=<column "
+            'of adata.var with symbols or Ensembl ids>) first, or pass organism="other" to keep every gene outside the '
+            "vocabulary."
+        )
+    return matched
 
 
 def align_what_is_known(adata: AnnData, *, organism: Organism = "auto") -> GeneReport:

@@ -204,9 +204,11 @@ def grn(ax: Axes, adata: AnnData, tf: str | None = None, *, key: str | None = No
         tf = str(adata.var_names[int(np.argmax(np.asarray(abs(graph).sum(axis=1)).ravel()))])
     if tf not in adata.var_names:
         raise KeyError(f"tf={tf!r} is not in adata.var_names")
-    row = graph[adata.var_names.get_loc(tf)]
-    targets = row.indices[np.argsort(-np.abs(row.data), kind="stable")][:num_targets]
-    shown = [adata.var_names.get_loc(tf), *targets]
+    center = adata.var_names.get_loc(tf)
+    row = graph[center]
+    targets = row.indices[np.argsort(-np.abs(row.data), kind="stable")]
+    targets = targets[targets != center][:num_targets]
+    shown = [center, *targets]
     local = graph[shown][:, shown].tocoo()
     network = nx.DiGraph()
     network.add_nodes_from(adata.var_names[shown])

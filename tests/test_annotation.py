@@ -147,6 +147,11 @@ def test_bad_references(halves):
     foreign.var_names = [f"x{i}" for i in range(foreign.n_vars)]
     with pytest.raises(ValueError, match="0 genes in common"):
         tl.annotate(query, foreign, label_key="cell_type")
+    lone.obs["score"] = np.linspace(0, 1, lone.n_obs)
+    with pytest.raises(ValueError, match=r"label_key='score'.*measured numbers"):
+        tl.annotate(query, lone, label_key="score")
+    with pytest.raises(ValueError, match=r"every cell of query has a label.*Pass reference="):
+        tl.annotate(query, label_key="cell_type")
     with pytest.raises(ValueError, match="cells"):
         tl.annotate(query[:2].copy(), reference, label_key="cell_type")
     broken = reference.copy()
@@ -191,7 +196,8 @@ def test_names_that_look_like_rows_are_no_genes(toy):
 
 def test_labels_are_not_overwritten_and_names_fit_into_files(toy, tmp_path):
     cells = toy[:200].copy()
-    cells.obs["annotation"] = cells.obs["cell_type"].cat.rename_categories(lambda name: f"{name}/T Reg")
+    names = cells.obs["cell_type"].cat.rename_categories(lambda name: f"{name}/T Reg")
+    cells.obs["annotation"] = names.where(np.arange(200) > 9)
     with pytest.raises(ValueError, match="key_added='annotation' would overwrite"):
         tl.annotate(cells, label_key="annotation")
     tl.annotate(cells, label_key="annotation", key_added="called")

@@ -82,7 +82,7 @@ BAD = {
     "NaN": (with_value(np.nan), ValueError, r"adata.X holds 1 NaN .*Remove those"),
     "infinite": (with_value(np.inf), ValueError, r"adata.X holds 0 NaN and 1 infinite"),
     "negative": (with_value(-1), ValueError, r"1 negative values .*before that step"),
-    "fractions": (with_value(0.5), ValueError, r"holds no counts: .*kind='normalized'"),
+    "fractions": (with_value(50.5), ValueError, r"holds no counts: .*kind='normalized'.*rounded"),
     "logged": (log_normalised, ValueError, r"log-normalised.*recover_counts"),
     "logged, counts in a layer": (log_normalised_beside_counts, ValueError, r"pass layer='umi'"),
     "unknown genes": (unknown_genes, ValueError, r"not those of human or mouse.*feature-0.*organism=\"other\""),
@@ -91,6 +91,15 @@ BAD = {
     "no matrix": (no_matrix, ValueError, r"adata.X is None. Pass layer="),
     "graph with NaN": (bad_graph, ValueError, r"'knn'.*NaN or infinite"),
 }
+
+
+def test_unknown_genes_are_told_before_a_graph_is_built(toy, model):
+    unknown_genes(toy)
+    before = toy.copy()
+    with pytest.raises(ValueError, match="align_genes"):
+        tl.embed(toy, model)
+    assert set(toy.obsm) == set(before.obsm) and not toy.obsp and set(toy.uns) == set(before.uns)
+    assert list(toy.var) == list(before.var)
 
 
 @pytest.mark.parametrize("name", BAD)

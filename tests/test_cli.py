@@ -373,6 +373,32 @@ def test_grn_with_known_edges_and_errors(run, tmp_path):
         assert message in str(code) and not (tmp_path / "c.h5ad").exists()
 
 
+def test_no_file_or_folder_of_yours_is_done_away_with(run, tmp_path):
+    data, known, folder = tmp_path / "a.h5ad", tmp_path / "edges.csv", tmp_path / "results"
+    adata = make_toy(80, 40)
+    adata.write_h5ad(data)
+    adata.uns["toy_truth"]["grn"].to_csv(known, index=False)
+    folder.mkdir()
+    (folder / "notes.txt").write_text("precious")
+    (tmp_path / "plain.zarr").write_text("not zarr")
+    os.link(data, tmp_path / "link.h5ad")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    out = tmp_path / "b.h5ad"
+    wrong = [
+        ("evaluate", data, "--label-key", "cell_type", "--table", folder),
+        ("evaluate", data, "--label-key", "cell_type", "--table", data),
+        ("grn", data, out, "--known", known, "--table", known),
+        ("grn", data, out, "--table", out),
+        ("grn", data, tmp_path / "link.h5ad"),
+        ("grn", data, tmp_path / "plain.zarr"),
+        ("annotate", data, known.with_suffix(".h5ad"), "--label-key", "x", "--reference", known.with_suffix(".h5ad")),
+    ]
+    for words in wrong:
+        code, _, _ = run(*words)
+        assert any(name in str(code) for name in ("--table", "OUT")), words
+        assert before == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+
+
 # rare
 
 

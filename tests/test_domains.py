@@ -115,6 +115,7 @@ def test_results_survive_a_file(found, tmp_path):
     [
         ({"n_domains": 1}, ValueError, "n_domains=1"),
         ({"n_domains": 500}, ValueError, "n_domains=500"),
+        ({"n_domains": "4"}, ValueError, "n_domains='4': pass a whole number"),
         ({"n_domains": 3, "library_key": "section"}, KeyError, "section.*slide"),
         ({"n_domains": 3, "spatial_key": "X_umap"}, KeyError, "X_umap.*spatial"),
         ({"n_domains": 3, "layer": "raw"}, KeyError, "raw"),

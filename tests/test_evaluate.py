@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse as sp
+from anndata import AnnData
 
 import graphfm
 from graphfm.tasks import cell_types
@@ -58,10 +59,15 @@ def test_bad_input(cells):
         graphfm.tl.evaluate(cells, label_key="leiden")
     with pytest.raises(KeyError, match="X_scVI"):
         graphfm.tl.evaluate(cells, label_key="cell_type", keys=("X_scVI",))
+    for name in ("graphfm", "oracle"):
+        with pytest.raises(ValueError, match=f"'{name}' is the name of a row"):
+            graphfm.tl.evaluate(
+                AnnData(cells.X, cells.obs, cells.var, obsm={name: cells.X}), label_key="cell_type", keys=name
+            )
     cells.obs["one"], cells.obs["none"] = "a", np.nan
     with pytest.raises(ValueError, match="label_key='none' must tell at least two"):
         graphfm.tl.evaluate(cells, label_key="none")
-    with pytest.raises(ValueError, match="names one batch"):
+    with pytest.raises(ValueError, match="names 1 batch, and two are needed"):
         graphfm.tl.evaluate(cells, label_key="cell_type", batch_key="one")
     cells.obs["few"] = ["a"] * (cells.n_obs - 3) + ["b"] * 3
     with pytest.raises(ValueError, match="label_key='few' must have at least two labels of 5 cells"):

@@ -415,7 +415,11 @@ def test_columns_of_one_gene_are_added_up(kind):
     np.testing.assert_allclose(merged.X.toarray(), np.log1p(expected) if kind == "log1p" else expected, rtol=1e-5)
     assert np.array_equal(merged.obsm["x"], whole.obsm["x"]) and (whole.X != before.X).nnz == 0
     assert list(whole.var) == list(before.var)
+    found = merged.uns["graphfm_genes"]
+    assert [found[f"n_{name}"] for name in ("genes", "matched", "outside", "duplicated")] == [4, 3, 1, 0]
     again = merge_genes(merged, kind=kind)
+    again.obsm["x"][:], again.uns["graphfm_genes"]["n_genes"] = 7, 0
+    assert np.array_equal(merged.obsm["x"], whole.obsm["x"]) and found["n_genes"] == 4  # nothing is shared
     assert list(again.var_names) == list(merged.var_names) and (again.X != merged.X).nnz == 0
 
 

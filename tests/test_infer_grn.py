@@ -258,3 +258,7 @@ def test_picture(made):
     assert ax.texts and tf  # the neighbourhood of some factor, by name
     with pytest.raises(KeyError, match=r"not in adata\.var_names"):
         pl.grn(ax, made, "nobody")
+    itself = made[:, :3].copy()
+    itself.varp["grn"] = sp.csr_matrix([[9.0, 1, 2], [0, 0, 0], [0, 0, 0]])
+    pl.grn(ax := Figure().add_subplot(), itself, str(itself.var_names[0]), num_targets=2)
+    assert {text.get_text() for text in ax.texts} >= set(itself.var_names)  # what regulates itself takes no place

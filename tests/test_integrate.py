@@ -72,7 +72,7 @@ def test_bad_input(toy):
     with pytest.raises(KeyError, match="'donor'"):
         tl.integrate(toy, batch_key="donor")
     one = toy[toy.obs["slide"] == "slide_0"].copy()
-    with pytest.raises(ValueError, match="names one batch"):
+    with pytest.raises(ValueError, match="names 1 batch, and two are needed"):
         tl.integrate(one, batch_key="slide")
     some = toy.copy()
     some.obs["slide"] = some.obs["slide"].astype(object).where(np.arange(some.n_obs) > 4)

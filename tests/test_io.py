@@ -179,6 +179,11 @@ def test_recover_counts_refuses_what_is_not_so():
     assert io.recover_counts(np.zeros((2, 3))).nnz == 0
 
 
+def test_recover_counts_takes_a_matrix(matrix):
+    with pytest.raises(TypeError, match=r"matrix is an AnnData.*adata\.X"):
+        io.recover_counts(AnnData(matrix))
+
+
 def test_recover_counts_of_pbmc68k():
     import scanpy as sc
 

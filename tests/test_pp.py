@@ -240,6 +240,31 @@ def test_shared_and_isolated_places(adata):
     assert same.obsp["spatial_connectivities"].diagonal().sum() == 0
 
 
+def test_many_cells_in_one_place_and_slides_of_another_scale():
+    rng = np.random.default_rng(0)
+    small, large = rng.uniform(0, 1e-3, (300, 2)), rng.uniform(0, 2e4, (300, 2))
+    large[:200] = np.repeat(large[:10], 20, axis=0)
+    small[1] = small[0]
+    slide = np.repeat(["small", "large"], 300)
+    adata = AnnData(np.zeros((600, 1)), obs={"slide": slide}, obsm={"spatial": np.vstack([small, large])})
+    pp.spatial_graph(adata, kind="delaunay", library_key="slide")
+    near, distance = adata.obsp["spatial_connectivities"], adata.obsp["spatial_distances"]
+    assert np.diff(near.indptr).min() > 0
+    assert near[0, 1] and distance[0, 1] < 0.01 * np.median(distance[:300].data)
+
+
+def test_slides_that_were_not_named_are_told_of(adata, caplog):
+    adata.obs["slide"] = slide = np.array(["a", "b"])[np.arange(90) % 2]
+    adata.obs["sample"] = "one"
+    pp.spatial_graph(adata, library_key="slide")
+    assert not caplog.records
+    pp.spatial_graph(adata)
+    matrix = adata.obsp["spatial_connectivities"].tocoo()
+    share = 100 * (slide[matrix.row] != slide[matrix.col]).mean()
+    assert len(caplog.messages) == 1 and f"{share:.0f} % of the edges" in caplog.text
+    assert "pass library_key='slide'" in caplog.text
+
+
 def test_shared_places_far_from_the_origin():
     points = np.random.default_rng(0).uniform(0, 1000, (400, 2))
     points[:20] = points[20:40]

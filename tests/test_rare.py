@@ -164,6 +164,7 @@ def test_results_survive_a_file(found, tmp_path):
     ("given", "error", "text"),
     [
         ({"batch_key": "sample"}, KeyError, "batch_key='sample'"),
+        ({"batch_key": "incomplete"}, ValueError, "incomplete.*missing"),
         ({"use_rep": "X_umap"}, KeyError, "X_umap"),
         ({"layer": "raw"}, KeyError, "raw"),
         ({"max_fraction": 0.5}, ValueError, "max_fraction=0.5"),
@@ -175,6 +176,7 @@ def test_results_survive_a_file(found, tmp_path):
 )
 def test_bad_arguments_are_named(found, given, error, text):
     adata = found[:200].copy()
+    adata.obs["incomplete"] = adata.obs["batch"].where(np.arange(200) > 0)
     before = list(adata.obs)
     with pytest.raises(error, match=text):
         tl.find_rare(adata, **given)

@@ -7,6 +7,7 @@ from functools import cache
 
 import numpy as np
 import pytest
+import scanpy as sc
 import scipy.sparse as sp
 import torch
 from anndata import AnnData
@@ -421,6 +422,15 @@ def test_graphs_that_are_there_are_kept(toy, caplog):
     with caplog.at_level("INFO", logger="graphfm"):
         tl.build_graphs(toy, library_key="slide")
     assert assert_kept(before, toy) == set() and "library_key='slide' has no effect" in caplog.text
+
+
+def test_a_graph_of_the_embedding_is_told_of(toy, caplog):
+    sc.pp.neighbors(toy, n_neighbors=5)
+    tl.embed(toy, key_added="X_graphfm")
+    assert not [line for line in caplog.messages if "is a graph of" in line]
+    sc.pp.neighbors(toy, use_rep="X_graphfm", n_neighbors=5)
+    tl.embed(toy)
+    assert [line for line in caplog.messages if "is a graph of 'X_graphfm'" in line]
 
 
 def test_graphs_of_any_kind(toy):

@@ -340,6 +340,8 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         part = temporary / path.name
         yield part
+        if path.is_dir() and not part.is_dir():
+            raise IsADirectoryError(f"it is a folder, which {part.name} as a file would delete")
         if path.is_dir():
             # a folder cannot be replaced in one step: set the old one aside first
             os.replace(path, temporary / "old")

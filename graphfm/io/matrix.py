@@ -244,10 +244,18 @@ def check_finite_nonnegative(data: np.ndarray, place: str, adata: AnnData | None
 def _not_counts(adata: AnnData, place: str, largest: float, fractional: float) -> str:
     logged = "they look log-normalised" if largest < MAX_LOG else "they look normalised"
     found = _where_counts(adata, place)
-    remedy = f"Counts seem to be in {found}." if found else (
-        "If they are log1p(counts * size factor), graphfm.io.recover_counts gives the counts back; "
-        "otherwise pass kind='log1p' (or kind='normalized') where the function has it."
-    )  # fmt: skip
+    if found:
+        remedy = f"Counts seem to be in {found}."
+    elif largest < MAX_LOG:
+        remedy = (
+            "If they are log1p(counts * size factor), adata.X = graphfm.io.recover_counts(adata.X) gives the counts "
+            "back; otherwise pass kind='log1p' (of a reference: reference_kind) where the function has it."
+        )
+    else:
+        remedy = (
+            "Pass kind='normalized' (of a reference: reference_kind) where the function has it; "
+            "corrected counts (SoupX, CellBender, RSEM) may be rounded to whole numbers."
+        )
     return (
         f"{place} holds no counts: {fractional:.1%} of its nonzero values are not whole, its maximum is {largest:.6g}; "
         f"{logged}. {remedy}"

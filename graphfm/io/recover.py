@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
+from anndata import AnnData
 
 from graphfm.io.matrix import MAX_LOG, as_float32, check_finite_nonnegative, read_matrix
 
@@ -35,6 +36,8 @@ def recover_counts(matrix: Any, *, max_multiplier: int = 8) -> sp.csr_matrix:
     ValueError
         If the values are not of that form, or are stored too coarsely to tell neighbouring counts apart.
     """
+    if isinstance(matrix, AnnData):
+        raise TypeError("matrix is an AnnData. Pass one of its matrices, such as adata.X.")
     logged = read_matrix(matrix, "matrix")
     check_finite_nonnegative(logged.data, "matrix")
     if logged.nnz == 0:

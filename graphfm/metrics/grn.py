@@ -33,7 +33,8 @@ def grn_scores(
     prediction
         Columns ``tf``, ``target``, ``score``, and optionally ``sign`` (otherwise the sign of the score).
     truth
-        Columns ``tf``, ``target``, and optionally ``sign``.
+        Columns ``tf``, ``target``, and optionally ``sign``: 0 or NaN where it is not known; an edge that is listed with
+        both has none.
     replicates, seed
         As `pair_scores`.
 
@@ -60,7 +61,7 @@ def grn_scores(
     strongest = np.argsort(-np.abs(score), kind="stable")
     guessed = pd.Series(np.where(score == 0, 0, sign)[strongest], index=_pairs(prediction, sources, genes)[strongest])
     guessed = guessed[~guessed.index.duplicated()].reindex(_pairs(truth, sources, genes)).fillna(0).to_numpy()
-    return result | _sign_scores(guessed, np.sign(truth["sign"].to_numpy(dtype=np.float64)))
+    return result | _sign_scores(guessed, truth["sign"].to_numpy(dtype=np.float64))
 
 
 def labelled_pairs(prediction: pd.DataFrame, truth: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -181,7 +182,12 @@ def _check(prediction: pd.DataFrame, truth: pd.DataFrame) -> None:
 
 def _universe(truth: pd.DataFrame) -> tuple[pd.DataFrame, pd.Index, pd.Index]:
     """The network without self-loops and duplicates, its regulators, its genes."""
-    truth = truth.loc[truth["tf"].astype(object) != truth["target"].astype(object)].drop_duplicates(["tf", "target"])
+    truth = truth.loc[truth["tf"].astype(object) != truth["target"].astype(object)]
+    if "sign" in truth:
+        sign = np.sign(truth["sign"].astype(np.float64)).fillna(0.0)
+        pair = [truth["tf"].astype(object), truth["target"].astype(object)]
+        truth = truth.assign(sign=np.sign(sign.groupby(pair).transform("sum")))
+    truth = truth.drop_duplicates(["tf", "target"])
     if truth.empty:
         raise ValueError(
             "truth has no edges besides self-loops. Pass the network that generated or describes the data."

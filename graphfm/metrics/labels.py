@@ -210,7 +210,7 @@ def label_accuracy(predicted: np.ndarray, labels: np.ndarray) -> dict[str, float
     truth, guess = np.asarray(labels, dtype=object), np.asarray(predicted, dtype=object)
     hit = truth == guess
     scores = []
-    for name in set(truth):
+    for name in dict.fromkeys(truth):
         both = (truth == name).sum() + (guess == name).sum()
         scores.append(2 * (hit & (truth == name)).sum() / both)
     return {"accuracy": float(hit.mean()), "macro_f1": float(np.mean(scores))}

@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
+from graphfm.data.profiles import gene_statistics
 from graphfm.nn.neighborhood import RELATIONS, Neighborhood
 
 CHUNK = 16384
@@ -24,6 +25,15 @@ def random_vectors(names: np.ndarray, dim: int) -> Float[Tensor, "genes d"]:
     seeds = (int.from_bytes(hashlib.blake2b(str(n).encode(), digest_size=8).digest(), "little") for n in names)
     rows = [np.random.default_rng(seed).standard_normal(dim, dtype=np.float32) for seed in seeds]
     return torch.from_numpy(np.stack(rows))
+
+
+def _sums(matrix: sp.csr_matrix) -> np.ndarray:
+    """Sum of each column in double precision, a chunk of rows at a time, for the matrix may be in a file."""
+    sums = np.zeros(matrix.shape[1])
+    for start in range(0, matrix.shape[0], CHUNK):
+        part = matrix[start : start + CHUNK]
+        sums += np.bincount(part.indices, weights=part.data, minlength=matrix.shape[1])
+    return sums
 
 
 def pieces_of_tissue(neighborhood: Neighborhood) -> np.ndarray:
@@ -128,7 +138,8 @@ class CellGraph:
         for start in range(0, self.num_cells, CHUNK):  # by numpy, whose sums do not depend on threads
             part = self.neighborhood.part(start, min(start + CHUNK, self.num_cells))
             own, heard = (x.double().numpy() for x in (part.own(deviations), part.propagate(deviations)))
-            product += (own * heard).sum(axis=0)
+            has_edge = (part.weight > 0).any(1).numpy()  # a cell without any hears itself
+            product += (own * heard)[has_edge].sum(axis=0)
             squares += np.square(part.own(self.scores).double().numpy()).sum(axis=0)
         squares = np.maximum(squares, 1e-12)
         shared = np.maximum(product / squares, LEAST_SHARED)
@@ -143,12 +154,12 @@ class CellGraph:
     @cached_property
     def mean(self) -> Float[Tensor, "genes"]:
         """Mean expression of each gene over the cells."""
-        return torch.from_numpy(np.asarray(self.expression.mean(axis=0), dtype=np.float32).ravel())
+        return torch.from_numpy((_sums(self.expression) / self.num_cells).astype(np.float32))
 
     @cached_property
     def log_share(self) -> Float[Tensor, "genes"]:
         """Log of each gene's share of all counts, with half a count added; needs counts."""
-        sums = np.asarray(self.counts.sum(axis=0, dtype=np.float64)).ravel() + 0.5
+        sums = _sums(self.counts) + 0.5
         return torch.from_numpy(np.log(sums / max(float(self.totals.double().sum()), 1.0)).astype(np.float32))
 
     @cached_property
@@ -173,13 +184,7 @@ class CellGraph:
     @cached_property
     def gene_statistics(self) -> Float[Tensor, "genes 3"]:
         """Mean, share of zeros and log dispersion of each gene, each standardised over the genes."""
-        x = self.expression
-        mean = np.asarray(x.mean(axis=0)).ravel()
-        variance = np.asarray(x.multiply(x).mean(axis=0)).ravel() - mean**2
-        zeros = 1 - np.bincount(x.indices, minlength=x.shape[1]) / x.shape[0]
-        table = np.stack([mean, zeros, np.log1p(variance / np.maximum(mean, 1e-6))], axis=1)
-        table = (table - table.mean(0)) / np.maximum(table.std(0), 1e-6)
-        return torch.from_numpy(table.astype(np.float32))
+        return torch.from_numpy(gene_statistics(self.expression))
 
     def outside(self, dim: int) -> Float[Tensor, "genes d"] | None:
         """Vectors for genes outside the vocabulary where it knows too few: pseudo-random, fixed by the name.

@@ -57,6 +57,7 @@ class ApproximateNeighbors:
     """
 
     def __init__(self, *, n_neighbors: int, metric: str, seed: int) -> None:
+        metric = "manhattan" if metric == "cityblock" else metric  # scikit-learn knows both names, pynndescent one
         self._params = {"n_neighbors": n_neighbors, "metric": metric, "random_state": seed}
         self.recall = float("nan")
         """Share of the true neighbours that were found, of `RECALL_CELLS` cells drawn at random."""

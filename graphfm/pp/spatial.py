@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 from anndata import AnnData
+from scipy.sparse import csr_matrix
+from scipy.spatial import cKDTree
 
 from graphfm import _keys, io
 from graphfm._checks import check_column
@@ -16,6 +19,7 @@ from graphfm.io.files import writable
 logger = logging.getLogger(__name__)
 
 DEFAULT_NEIGHBORS = {"knn": 8, "grid": 6}
+SLIDE_COLUMNS = ("library_id", "slide", "slice", "section", "sample")
 
 
 def spatial_graph(
@@ -54,7 +58,8 @@ def spatial_graph(
     n_rings
         Rings of lattice neighbours.
     library_key
-        Column in ``obs`` that names the slide of each cell. Slides are never connected.
+        Column in ``obs`` that names the slide of each cell. Slides are never connected. Needed if there are several:
+        without it, cells of different slides are neighbours where their coordinates overlap.
     spatial_key
         Key in ``obsm`` of the coordinates, ``[n_obs, 2 or 3]``.
     key_added
@@ -102,7 +107,24 @@ def spatial_graph(
     isolated = int((np.diff(connectivities.indptr) == 0).sum())
     if isolated:
         logger.info("spatial_graph: %d of %d cells have no neighbour", isolated, adata.n_obs)
+    if library_key is None:
+        _warn_of_joined_slides(adata.obs, connectivities)
     return adata if copy else None
+
+
+def _warn_of_joined_slides(obs: pd.DataFrame, connectivities: csr_matrix) -> None:
+    """Where edges join what a column of a usual name tells apart."""
+    for key in obs.columns.intersection(SLIDE_COLUMNS, sort=False):
+        code = pd.factorize(obs[key])[0]
+        joined = np.repeat(code, np.diff(connectivities.indptr)) != code[connectivities.indices]
+        if joined.any():
+            logger.warning(
+                "spatial_graph: %.0f %% of the edges join cells that differ in adata.obs[%r]. If these are slides, "
+                "pass library_key=%r",
+                100 * joined.mean(),
+                key,
+                key,
+            )
 
 
 def _options(kind: str, *, n_neighbors: int | None, radius: Any, n_rings: int | None) -> dict[str, Any]:
@@ -135,7 +157,10 @@ def _options(kind: str, *, n_neighbors: int | None, radius: Any, n_rings: int | 
 
 def _build(shell: AnnData, kind: str, options: dict[str, Any]) -> tuple[Any, Any]:
     from scipy.spatial import QhullError
-    from squidpy import gr
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=SyntaxWarning, module="docrep")  # of squidpy's own docstrings
+        from squidpy import gr
 
     builders = {
         "knn": gr.spatial_neighbors_knn,
@@ -194,19 +219,23 @@ def _check_sizes(library: pd.Categorical, kind: str, n_neighbors: int | None) ->
 
 
 def _separate_duplicates(coordinates: np.ndarray, library: pd.Categorical) -> np.ndarray:
-    """Move cells in one place apart by far less than any distance, since a triangulation drops all but one.
+    """Move cells in one place apart by a thousandth of the way to the next, since a triangulation drops all but one.
 
     Slides are moved to the origin, for far from it a triangulation, which squares coordinates, does not see the step.
     """
     coordinates = coordinates - pd.DataFrame(coordinates).groupby(library.codes).transform("mean").to_numpy()
     keyed = np.column_stack([library.codes, coordinates])
-    _, inverse, size = np.unique(keyed, axis=0, return_inverse=True, return_counts=True)
+    places, inverse, size = np.unique(keyed, axis=0, return_inverse=True, return_counts=True)
     repeated = np.flatnonzero(size[inverse.ravel()] > 1)
     if len(repeated) == 0:
         return coordinates
     logger.info("spatial_graph: %d cells share their place with another one", len(repeated))
-    span = np.ptp(coordinates, axis=0).max() or 1.0
+    gap = np.ones(len(places))
+    for slide in np.unique(places[:, 0]):
+        here = np.flatnonzero(places[:, 0] == slide)
+        if len(here) > 1:
+            gap[here] = cKDTree(places[here, 1:]).query(places[here, 1:], k=2)[0][:, 1]
     shift = np.random.default_rng(0).uniform(-1, 1, size=(len(repeated), coordinates.shape[1]))
     separated = coordinates.copy()
-    separated[repeated] += 1e-6 * span / np.sqrt(len(coordinates)) * shift
+    separated[repeated] += 1e-3 * gap[inverse.ravel()[repeated], np.newaxis] * shift
     return separated

@@ -103,8 +103,9 @@ def annotate(
     KeyError
         `label_key`, `layer` or `reference_layer` does not exist.
     ValueError
-        There are fewer than two types, fewer than 10 genes in common, too few cells for a graph, `unknown` is no share,
-        or the expression is not what `kind` says.
+        There are fewer than two types, or neither a reference nor a cell without a label, or fewer than 10 genes in
+        common, or too few cells for a graph, or the labels are measured numbers, `unknown` is no share, or the
+        expression is not what `kind` says.
     FileNotFoundError
         No model at that path.
 
@@ -127,6 +128,11 @@ def annotate(
         model = GraphFM.from_pretrained(model)
     given = query if reference is None else io.as_anndata(reference)
     labels = _labels(given, label_key, "query" if reference is None else "reference")
+    if reference is None and labels.notna().all():
+        raise ValueError(
+            f"every cell of query has a label in obs[{label_key!r}], so there is none to annotate. Pass reference=, or "
+            "take the labels of some cells away (NaN)."
+        )
     query = writable(query, copy=copy)
     parts: list[Part] = [(query, layer, kind, organism)]
     if reference is not None:
@@ -170,6 +176,8 @@ def annotate(
 
 def _labels(adata: AnnData, key: str, name: str) -> pd.Series:
     check_column(adata.obs, key, "label_key", name=name)
+    if pd.api.types.is_float_dtype(adata.obs[key]) and (adata.obs[key].dropna() % 1).any():
+        raise ValueError(f"label_key={key!r}: {name}.obs holds measured numbers there, not names of types.")
     labels = adata.obs[key].astype(object)
     labels = labels.where(labels.isna(), labels.astype(str))
     if labels.nunique() < 2:

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable
 from dataclasses import replace
+from numbers import Integral
 
 import numpy as np
 import pandas as pd
@@ -90,7 +91,8 @@ def spatial_domains(
     KeyError
         `spatial_key`, `library_key` or `layer` does not exist.
     ValueError
-        `n_domains` is below 2 or above half of the cells, a slide has too few cells, or fewer than 2 genes vary.
+        Names of genes are not unique, `n_domains` is below 2 or above half of the cells, a slide has too few cells,
+        or fewer than 2 genes vary.
 
     Examples
     --------
@@ -245,8 +247,8 @@ def _settled(
 
 
 def _check_number(number: int | None, num_cells: int, name: str) -> None:
-    if number is not None and not 2 <= number <= num_cells // 2:
-        raise ValueError(f"{name}={number}: pass a number from 2 to half of the {num_cells} cells.")
+    if number is not None and not (isinstance(number, Integral) and 2 <= number <= num_cells // 2):
+        raise ValueError(f"{name}={number!r}: pass a whole number from 2 to half of the {num_cells} cells.")
 
 
 def _types(obs: pd.DataFrame, key: str) -> pd.DataFrame:

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from graphfm import _keys, io
 from graphfm._checks import check_device, check_key_added, check_scratch, check_tile_size
 from graphfm.allocator import give_back_freed_memory
-from graphfm.genes import Organism
+from graphfm.genes import Organism, check_known
 from graphfm.io.files import writable
 from graphfm.io.matrix import Kind
 from graphfm.memory import announced
@@ -53,7 +53,9 @@ def embed(
     adata
         Cells x genes, with counts in ``X`` or `layer` (or a SpatialData or MuData with one table). Gene names are
         aligned if that was not done: ``var["graphfm_gene"]``. A kNN graph is built with default settings if there
-        is no cell graph at all: the keys of `graphfm.pp.knn_graph`. ``X``, the layers and ``obs`` are not changed.
+        is no cell graph at all: the keys of `graphfm.pp.knn_graph`. One that is there (``obsp["connectivities"]``, of
+        scanpy, say) is taken as it is. Coordinates alone are not used: for a tissue, run `graphfm.tl.build_graphs`
+        first, as the command line does. ``X``, the layers and ``obs`` are not changed.
     model
         A model, or the path of one; default: the weights in the package.
     key_added
@@ -114,7 +116,9 @@ def embed(
     check_scratch(scratch, device)
     if not isinstance(model, GraphFM):
         model = GraphFM.from_pretrained(model)
+    check_known(adata, organism=organism)  # before a graph is built for nothing
     adata = writable(adata, copy=copy)
+    _warn_of_a_circle(adata)
     if relations is None and not relations_of(adata):
         logger.info("no cell graph in adata.obsp: building one with graphfm.pp.knn_graph(adata)")
         build_graphs(adata, relations=("knn",), layer=layer, kind=kind)
@@ -142,6 +146,17 @@ def embed(
         "vocabulary": model.config.vocabulary,
     }
     return adata if copy else None
+
+
+def _warn_of_a_circle(adata: AnnData) -> None:
+    """Of a graph that is one of an embedding, as after ``sc.pp.neighbors(adata, use_rep="X_graphfm")``."""
+    rep = adata.uns.get("neighbors", {}).get("params", {}).get("use_rep")
+    if rep in (_keys.X_GRAPHFM, "X_integrated"):
+        logger.warning(
+            "adata.obsp['connectivities'] is a graph of %r, and is taken as the graph of the cells. If that is not "
+            "meant: graphfm.pp.knn_graph(adata), and for scanpy's graph sc.pp.neighbors(..., key_added=...)",
+            rep,
+        )
 
 
 def balance(states: np.ndarray, weighing: np.ndarray, share: float) -> None:

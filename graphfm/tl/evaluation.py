@@ -27,6 +27,13 @@ logger = logging.getLogger(__name__)
 
 LEAST_OF_TYPE = 5
 """Cells that a type must have to be judged: as many as there are folds."""
+COMPONENTS, MEAN, OURS, TOGETHER = (
+    "principal components",
+    "mean over neighbours",
+    "graphfm",
+    "graphfm, batches together",
+)
+ROWS = ("shuffled", COMPONENTS, MEAN, OURS, TOGETHER, "oracle")
 
 
 def evaluate(
@@ -75,7 +82,8 @@ def evaluate(
     KeyError
         There is no such column or embedding.
     ValueError
-        Fewer than two labels or batches, the model has seen these cells, or as in `embed`.
+        Fewer than two labels or batches, one of `keys` is the name of another row, the
+        model has seen these cells, or as in `embed`.
 
     Examples
     --------
@@ -97,7 +105,7 @@ def evaluate(
             f"label_key={label_key!r} must have at least two labels of {LEAST_OF_TYPE} cells or more each."
         )
     if batch_key:
-        batch_names(adata[labelled], batch_key)
+        batch_names(adata[labelled], batch_key, otherwise="leave batch_key out, to score labels alone")
         batches_of = adata.obs[labelled].groupby(label_key, observed=True)[batch_key].nunique()
         if (batches_of > 1).sum() < 2:
             raise ValueError(
@@ -106,7 +114,9 @@ def evaluate(
             )
     for key in keys:
         if key not in adata.obsm:
-            raise KeyError(f"adata.obsm has no {key!r} (found: {list(adata.obsm)}).")
+            raise KeyError(f"keys: adata.obsm has no {key!r} (found: {list(adata.obsm)}).")
+        if key in ROWS:
+            raise ValueError(f"keys: {key!r} is the name of a row that is there anyway. Store yours by another name.")
     adata = adata[labelled].to_memory(copy=True)
     given = {key: as_dense(adata.obsm[key]) for key in keys}  # before embeddings of this call are written
     model = model if isinstance(model, GraphFM) else GraphFM.from_pretrained(model)
@@ -116,10 +126,10 @@ def evaluate(
         write_components(adata, layer=layer, kind=kind)
     embed(adata, model, layer=layer, kind=kind, organism=organism)
     values = {
-        "principal components": adata.obsm[_keys.X_PCA],
-        "mean over neighbours": neighbor_mean(adata),
+        COMPONENTS: adata.obsm[_keys.X_PCA],
+        MEAN: neighbor_mean(adata),
         **given,
-        "graphfm": adata.obsm[_keys.X_GRAPHFM],
+        OURS: adata.obsm[_keys.X_GRAPHFM],
     }
     truth = pd.DataFrame({"type": adata.obs[label_key].astype(str)})
     if batch_key:
@@ -127,7 +137,7 @@ def evaluate(
         own = components_by_batch(adata, truth["batch"], layer=layer, kind=kind)
         options = {"layer": layer, "kind": kind, "organism": organism, "seed": seed}
         integrate(adata, batch_key=batch_key, model=model, key_added="together", **options)
-        values["graphfm, batches together"] = adata.obsm["together"]
+        values[TOGETHER] = adata.obsm["together"]
     controls = integration.controls(truth, seed)
     rows = {}
     for name, x in {"shuffled": controls["shuffled"], **values, "oracle": controls["oracle"]}.items():

@@ -166,14 +166,14 @@ def carried(
     return np.hsplit(last_states(model, moved, tile_size=tile_size, device=device), 2)[0]
 
 
-def batch_names(adata: AnnData, batch_key: str) -> pd.Series:
+def batch_names(adata: AnnData, batch_key: str, *, otherwise: str = "use graphfm.tl.embed") -> pd.Series:
     """The batch of each cell; an error where there is no such column, or it misses cells or names one batch only."""
     check_column(adata.obs, batch_key, "batch_key", complete=True)
     batches = adata.obs[batch_key]
     names = batches.astype(str)
-    if names.nunique() < 2:
+    if (number := names.nunique()) < 2:
         raise ValueError(
-            f"adata.obs[{batch_key!r}] names one batch: nothing is to be brought together. Use graphfm.tl.embed."
+            f"batch_key={batch_key!r} names {number} batch{'es' * (number != 1)}, and two are needed: {otherwise}."
         )
     return names
 

@@ -110,9 +110,9 @@ def infer_grn(
     Raises
     ------
     ValueError
-        No transcription factor is among the genes, there are fewer than 3 cells or 2 genes that vary, an argument is
-        out of range, the prior knows none of the genes, or the vocabulary none of the transcription
-        factors that ``"zero_shot"`` is asked for.
+        Names of genes are not unique, no transcription factor is among them, there are fewer than 3 cells or 2 genes
+        that vary, an argument is out of range, the prior knows none of the genes, or the vocabulary none of the
+        transcription factors that ``"zero_shot"`` is asked for.
     KeyError
         The prior lacks a column, or the layer does not exist.
 

@@ -147,7 +147,8 @@ def find_rare(
     Raises
     ------
     ValueError
-        Fewer than 50 cells, fewer than 2 genes that vary, or an argument out of range.
+        Names of genes are not unique, cells without a batch, fewer than 50 cells, fewer than 2 genes that vary, or an
+        argument out of range.
     KeyError
         `batch_key`, `use_rep` or `layer` does not exist.
 
@@ -514,7 +515,7 @@ def _check(
             f"adata has {adata.n_obs} cells: at least {LEAST_CELLS} are needed to tell rare from abundant."
         )
     if batch_key is not None:
-        check_column(adata.obs, batch_key, "batch_key")
+        check_column(adata.obs, batch_key, "batch_key", complete=True)
     if use_rep is not None and use_rep not in adata.obsm:
         raise KeyError(f"adata.obsm has no {use_rep!r} (found: {list(adata.obsm)}). Compute it, or leave out use_rep=.")
     if use_rep is not None and not np.isfinite(as_dense(adata.obsm[use_rep])).all():

@@ -109,6 +109,20 @@ def test_duplicates_take_the_larger_and_the_sign_column_wins():
     assert grn_scores(named, truth) == pytest.approx(scores, nan_ok=True)
 
 
+def test_a_sign_that_is_not_known_is_not_scored():
+    """NaN says the same as 0, and so does an edge that is listed with both, in whatever order."""
+    truth = pd.DataFrame({"tf": list("aabb"), "target": list("bdcc"), "sign": [1, np.nan, -1, -1]})
+    prediction = pd.DataFrame({"tf": list("aab"), "target": list("bdc"), "score": [0.9, 0.8, -0.5]})
+    scores = grn_scores(prediction, truth)
+    assert scores == pytest.approx(grn_scores(prediction, truth.fillna(0)), nan_ok=True)
+    assert scores["sign_accuracy"] == scores["sign_coverage"] == 1.0
+    both = pd.concat([truth, truth.iloc[:1].assign(sign=-1)])
+    for rows in (both, both[::-1]):
+        found = grn_scores(prediction, rows)
+        assert found["sign_accuracy"] == found["sign_coverage"] == found["sign_balanced_accuracy"] == 1.0
+        assert found["auprc"] == scores["auprc"]
+
+
 def test_bad_inputs():
     truth = pd.DataFrame({"tf": ["a", "b"], "target": ["b", "c"]})
     good = truth.assign(score=1.0)

@@ -8,6 +8,7 @@ from dataclasses import replace
 import networkx as nx
 import numpy as np
 import pytest
+import scipy.sparse as sp
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -44,16 +45,20 @@ def two_slides(cells):
     return replace(cells, neighborhood=replace(own, weight=within, relation=torch.ones_like(own.relation)))
 
 
-@pytest.mark.parametrize("slides", [False, True])
-def test_components_count_by_what_neighbors_share_within_tissue(cells, slides):
-    cells = two_slides(cells) if slides else cells
+def without_neighbors(cells):
+    """The same cells, of which half have no edge."""
+    own = cells.neighborhood
+    return replace(cells, neighborhood=replace(own, weight=own.weight * (torch.arange(len(own)) % 2).unsqueeze(1)))
+
+
+@pytest.mark.parametrize("change", [lambda cells: cells, two_slides, without_neighbors])
+def test_components_count_by_what_neighbors_share_within_tissue(cells, change):
+    cells = change(cells)
     nb, x = cells.neighborhood, cells.scores.double().numpy()
     a = np.zeros((len(x), len(x)))
     for i in range(len(x)):
         for j, w in zip(nb.index[i].tolist(), nb.weight[i].tolist(), strict=True):
             a[i, j] += w
-    alone = ~(nb.weight > 0).any(1).numpy()
-    a[alone, alone] = 1
     y = x.copy()
     for piece in tissue_of(nb):
         y[piece] -= x[piece].mean(0)
@@ -80,7 +85,8 @@ def test_what_only_tells_slides_apart_does_not_count(cells):
     spread = shifted.scores[:, 3].std(correction=0).sqrt()
     shared = [float(data.component_weight[3] * spread) for data in (shifted, replace(shifted, neighborhood=no_tissue))]
     assert shared[0] < 0.05  # the few cells in pieces too small are of both slides
-    assert shared[1] > 0.5
+    most = float(slides.neighborhood.weight.sum(1).mean())  # some of the cells have lost neighbours on the other slide
+    assert shared[1] > 0.9 * most > 10 * shared[0]
 
 
 def test_weighing_carriers_is_weighing_components_before_the_first_layer(cells):
@@ -92,6 +98,19 @@ def test_weighing_carriers_is_weighing_components_before_the_first_layer(cells):
         *_, (z, _) = model.layers(model.stem_cells(data), data.neighborhood, tile_size=64)
         carriers.append(z / data.scale)
     torch.testing.assert_close(carriers[0] @ model.weighing(cells), carriers[1], rtol=1e-3, atol=1e-5)
+
+
+def test_summaries_of_genes_are_sums_in_double_precision(cells, monkeypatch):
+    monkeypatch.setattr("graphfm.models.inputs.CHUNK", 7)
+    x = sp.csr_matrix(np.random.default_rng(0).uniform(6, 6.1, size=cells.expression.shape).astype(np.float32))
+    data = replace(cells, expression=x)
+    dense = x.toarray().astype(np.float64)
+    np.testing.assert_allclose(data.mean, dense.mean(0), rtol=1e-7)
+    table = np.stack([dense.mean(0), (dense == 0).mean(0), np.log1p(dense.var(0) / dense.mean(0))], axis=1)
+    table = (table - table.mean(0)) / np.maximum(table.std(0), 1e-6)
+    np.testing.assert_allclose(data.gene_statistics, table, atol=1e-3)
+    sums = data.counts.toarray().sum(0) + 0.5
+    np.testing.assert_allclose(data.log_share, np.log(sums / float(data.totals.sum())), rtol=1e-6)
 
 
 def test_dispersion_is_that_of_the_definition(cells):
