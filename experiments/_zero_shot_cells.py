@@ -173,7 +173,7 @@ def mixed(name: str) -> tuple[AnnData, str]:
     kind = "counts" if {cells.kind for cells, _ in parts} == {"counts"} else "log1p"
     for cells, adata in parts:
         if kind != "counts":
-            adata.X = io.expression(adata, kind=cells.kind)
+            adata.X = io.expression(adata, kind=cells.kind, target_sum=1e4)  # as those that come as logarithms
     joint = concat([adata for _, adata in parts], join="inner")
     joint.obs_names_make_unique()
     names = {other: one for one, others in ONE_NAME.items() for other in others}

@@ -191,7 +191,9 @@ def run_imputation(job: dict) -> Iterator[dict]:
     """One record."""
     adata, method, seed = slides.load(job["dataset"]), job["method"], job["seed"]
     cells, genes = slides.hidden_genes(adata, seed)
-    truth = io.expression(adata, kind=slides.kind(adata))[cells][:, genes].toarray()
+    kind = slides.kind(adata)
+    target = io.typical_sum(adata[~cells], kind=kind)  # in whose units all predict
+    truth = io.expression(adata[cells], kind=kind, target_sum=target)[:, genes].toarray()
     with _spine.measured() as cost:
         if method in CONTROLS:
             predicted = imputation.controls(truth, seed)[method]

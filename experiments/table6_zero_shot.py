@@ -151,10 +151,13 @@ def by_neighbors(joint: AnnData, labelled: np.ndarray, types: np.ndarray, seed: 
 
 
 def by_celltypist(joint: AnnData, labelled: np.ndarray, types: np.ndarray, seed: int) -> np.ndarray:
-    """The package's training on the labelled cells, and its probabilities, rows scaled to 1."""
+    """The package's training on the labelled cells, of totals of 10^4, and its probabilities, rows scaled to 1."""
     import celltypist
+    import scanpy as sc
 
-    adata = AnnData(joint.X, obs=pd.DataFrame(index=joint.obs_names), var=pd.DataFrame(index=joint.var_names))
+    adata = AnnData(joint.X.expm1(), obs=pd.DataFrame(index=joint.obs_names), var=pd.DataFrame(index=joint.var_names))
+    sc.pp.normalize_total(adata, target_sum=1e4)
+    sc.pp.log1p(adata)
     trained = celltypist.train(adata[labelled], labels=types[labelled], check_expression=False)
     found = celltypist.annotate(adata, model=trained)
     share = found.probability_matrix[np.unique(types[labelled])].to_numpy()

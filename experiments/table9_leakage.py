@@ -45,7 +45,7 @@ def aligned(adata: AnnData, kind: str, organism: str) -> tuple[sp.csr_matrix, np
     rows = adata.var["graphfm_gene"].to_numpy()
     known, place = np.unique(rows, return_index=True)
     place = place[known >= 0]
-    return io.expression(adata, kind=kind)[:, place], rows[place]
+    return io.expression(adata, kind=kind, target_sum=1e4)[:, place], rows[place]  # the same for all that are compared
 
 
 @cache

@@ -132,12 +132,19 @@ def test_empty_missing_large_and_wrong(matrix):
 
 def test_expression(matrix):
     total = matrix.sum(1, keepdims=True)
-    expected = np.log1p(1e4 * matrix / np.where(total > 0, total, 1))
+    typical = np.median(total[total > 0])
+    share = matrix / np.where(total > 0, total, 1)
+    expected = np.log1p(typical * share)
     result = io.expression(AnnData(matrix))
+    assert io.typical_sum(AnnData(matrix)) == typical < 1e4
     assert np.allclose(result.toarray(), expected, rtol=1e-6) and result.dtype == np.float32
     assert np.isfinite(result.data).all() and result[3].nnz == 0
+    deep = io.expression(AnnData(matrix * np.ceil(1e4 / typical)))
+    given = io.expression(AnnData(matrix), target_sum=1e4)
     normalized = io.expression(AnnData(matrix * 0.37), kind="normalized")
-    assert np.allclose(normalized.toarray(), expected, rtol=1e-5)
+    for found in (deep, given, normalized):
+        assert np.allclose(found.toarray(), np.log1p(1e4 * share), rtol=1e-5)
+    assert io.typical_sum(AnnData(0 * matrix)) == io.typical_sum(AnnData(matrix), kind="log1p") == 1e4
     again = io.expression(AnnData(result), kind="log1p")
     assert (again != result).nnz == 0
     with pytest.raises(ValueError, match="too large for kind='log1p'"):

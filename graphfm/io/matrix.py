@@ -12,7 +12,7 @@ from anndata.abc import CSCDataset, CSRDataset
 
 Kind = Literal["counts", "normalized", "log1p"]
 
-TARGET_SUM = 1e4
+MAX_TARGET_SUM = 1e4
 # float32 holds every whole number up to here exactly
 MAX_EXACT = 2**24
 # log1p of a count of 1e13: nothing above is a logarithm of anything sequenced
@@ -51,8 +51,10 @@ def counts(adata: AnnData, *, layer: str | None = None) -> sp.csr_matrix:
     return stack(list(value_chunks(adata, layer=layer)))
 
 
-def expression(adata: AnnData, *, layer: str | None = None, kind: Kind = "counts") -> sp.csr_matrix:
-    """Log-normalised expression: ``log1p(10^4 * x / sum(x))`` per cell.
+def expression(
+    adata: AnnData, *, layer: str | None = None, kind: Kind = "counts", target_sum: float | None = None
+) -> sp.csr_matrix:
+    """Log-normalised expression: ``log1p(target_sum * x / sum(x))`` per cell.
 
     Parameters
     ----------
@@ -64,6 +66,8 @@ def expression(adata: AnnData, *, layer: str | None = None, kind: Kind = "counts
         What the matrix holds. ``"counts"``: whole numbers; ``"normalized"``: non-negative values on a linear scale
         (such as volume-normalised MERFISH), which are size-normalised like counts; ``"log1p"``: values that are
         log-normalised already and are used as they are.
+    target_sum
+        What each cell is brought to; default: `typical_sum`. Without meaning for ``"log1p"``.
 
     Returns
     -------
@@ -77,17 +81,38 @@ def expression(adata: AnnData, *, layer: str | None = None, kind: Kind = "counts
     ValueError
         If ``kind`` is unknown or the values cannot be of that kind.
     """
-    return stack([logged for _, logged in row_chunks(adata, layer=layer, kind=kind)])
+    return stack([logged for _, logged in row_chunks(adata, layer=layer, kind=kind, target_sum=target_sum)])
+
+
+def typical_sum(adata: AnnData, *, layer: str | None = None, kind: Kind = "counts") -> float:
+    """What cells are brought to before the logarithm: of counts their median total, at most 10^4; of others 10^4.
+
+    So the 1 that is added before the logarithm is one molecule of a typical cell, as the noise of counts asks for. Of a
+    panel of few genes 10^4 would make it a hundredth of one, and the logarithm little more than whether there is any.
+
+    Parameters
+    ----------
+    adata, layer, kind
+        As in :func:`expression`; empty cells do not count.
+
+    References
+    ----------
+    Ahlmann-Eltze and Huber 2023, doi:10.1038/s41592-023-01814-1.
+    """
+    if kind != "counts":
+        return MAX_TARGET_SUM
+    totals = np.concatenate([_totals(values) for values in value_chunks(adata, layer=layer)])
+    return min(float(np.median(totals[totals > 0])), MAX_TARGET_SUM) if totals.any() else MAX_TARGET_SUM
 
 
 def row_chunks(
-    adata: AnnData, *, layer: str | None = None, kind: Kind = "counts"
+    adata: AnnData, *, layer: str | None = None, kind: Kind = "counts", target_sum: float | None = None
 ) -> Iterator[tuple[sp.csr_matrix, sp.csr_matrix]]:
     """The matrix a few thousand cells at a time, checked: for data that do not fit into memory.
 
     Parameters
     ----------
-    adata, layer, kind
+    adata, layer, kind, target_sum
         As in :func:`expression`. Of a file that is stored by columns, the whole matrix is read.
 
     Yields
@@ -100,8 +125,9 @@ def row_chunks(
     KeyError, TypeError, ValueError
         As :func:`expression`, when the chunk is reached that has what is wrong.
     """
+    target = target_sum or typical_sum(adata, layer=layer, kind=kind)
     for values in value_chunks(adata, layer=layer, kind=kind):
-        yield values, values if kind == "log1p" else log_normalize(values)
+        yield values, values if kind == "log1p" else log_normalize(values, target)
 
 
 def value_chunks(adata: AnnData, *, layer: str | None = None, kind: Kind = "counts") -> Iterator[sp.csr_matrix]:
@@ -221,11 +247,15 @@ def as_float32(matrix: sp.csr_matrix) -> sp.csr_matrix:
     return matrix.astype(np.float32, copy=False)
 
 
-def log_normalize(matrix: sp.csr_matrix) -> sp.csr_matrix:
-    total = np.asarray(matrix.sum(axis=1, dtype=np.float64)).ravel()
-    factor = np.divide(TARGET_SUM, total, out=np.zeros_like(total), where=total > 0)
+def log_normalize(matrix: sp.csr_matrix, target_sum: float) -> sp.csr_matrix:
+    total = _totals(matrix)
+    factor = np.divide(target_sum, total, out=np.zeros_like(total), where=total > 0)
     data = np.log1p(matrix.data * np.repeat(factor, np.diff(matrix.indptr)))
     return sp.csr_matrix((data.astype(np.float32), matrix.indices, matrix.indptr), shape=matrix.shape)
+
+
+def _totals(matrix: sp.csr_matrix) -> np.ndarray:
+    return np.asarray(matrix.sum(axis=1, dtype=np.float64)).ravel()
 
 
 def check_finite_nonnegative(data: np.ndarray, place: str, adata: AnnData | None = None) -> None:

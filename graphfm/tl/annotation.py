@@ -13,7 +13,7 @@ from graphfm._checks import check_column, check_key_added, of_data
 from graphfm.data.cell_groups import order_of_names
 from graphfm.genes import Organism
 from graphfm.io.files import writable
-from graphfm.io.matrix import Kind, stored_values
+from graphfm.io.matrix import Kind, log_normalize, stored_values
 from graphfm.memory import announced
 from graphfm.models.annotation import Annotation, View, annotate_cells
 from graphfm.models.graphfm import GraphFM
@@ -257,10 +257,22 @@ def _joined(parts: list[Part]) -> AnnData:
     # by the total of the common genes: a panel's total is not that of a whole transcriptome
     kinds = [kind for _, _, kind, _ in parts]
     shared = [shell[:, keys.get_indexer(common)].copy() for shell, keys in shells]
-    values = [io.expression(shell, kind=kind) for shell, kind in zip(shared, kinds, strict=True)]
+    values = _alike(shared, kinds)
     joint = AnnData(sp.vstack(values, format="csr"), var=shared[-1].var[[_keys.GENE_ROW]])
     joint.uns[_keys.GENES] = own.uns[_keys.GENES]
     return joint
+
+
+def _alike(shells: list[AnnData], kinds: list[Kind]) -> list[sp.csr_matrix]:
+    """Log-normalised expression; of cells brought to the same total, which is that of the last part with counts."""
+    with_counts = [shell for shell, kind in zip(shells, kinds, strict=True) if kind == "counts"]
+    if not with_counts:
+        return [io.expression(shell, kind=kind) for shell, kind in zip(shells, kinds, strict=True)]
+    target, found = io.typical_sum(with_counts[-1]), []
+    for shell, kind in zip(shells, kinds, strict=True):
+        logged = io.expression(shell, kind=kind, target_sum=target)
+        found.append(log_normalize(logged.expm1(), target) if kind == "log1p" else logged)
+    return found
 
 
 def views_of(joint: AnnData) -> list[View]:

@@ -114,9 +114,11 @@ def impute(
     with announced(f"{len(wanted):,} genes of {adata.n_obs:,} cells", 60 * stored + 4 * adata.n_obs * len(wanted)):
         # by the total of the shared genes: that of all would tell of those that are to be predicted
         logged = []
+        with of_data("adata"):
+            target = io.typical_sum(adata[:, shared], layer=layer, kind=kind)
         for name, part in zip(("reference", "adata"), parts, strict=True):
             with of_data(name):
-                logged.append(io.expression(part[:, shared], layer=layer, kind=kind))
+                logged.append(io.expression(part[:, shared], layer=layer, kind=kind, target_sum=target))
         features = _features(parts, logged, slices, library_key, spatial_key if tissue else None, seed)
         known = features[: reference.n_obs]
         columns = reference.var_names.get_indexer(wanted)

@@ -177,12 +177,13 @@ def find_rare(
     # counts, their logarithms and squares, residuals and what the graphs take
     with announced(f"looking for rare cells among {adata.n_obs:,}", 80 * stored_values(adata, layer=layer)):
         counts, logged = _matrices(adata, layer, kind, order)
+        target = io.typical_sum(adata, layer=layer, kind=kind)
         found = search(counts, logged, None if use_rep is None else as_dense(adata.obsm[use_rep])[order])
         called = _called(found, search, n_resamples)
         null: list[float] = []
         for number in range(n_shuffles):
             dealt = deal_within(counts, found.background.groups, found.background.depth, seed=seed + number)
-            again = search(dealt, log_normalize(dealt))
+            again = search(dealt, log_normalize(dealt, target))
             # these are not resampled, so that the estimate errs on the high side
             null += [again.distinctness(population) for population in _islands(again)]
     _write(adata, found, called, np.argsort(order), np.array(null), n_shuffles, key_added)
