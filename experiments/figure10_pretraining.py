@@ -13,6 +13,7 @@ import pandas as pd
 import table10_pretraining as table10
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter
 
 from graphfm import pl
 
@@ -36,7 +37,7 @@ def curve(ax: Axes, means: pd.DataFrame, column: str) -> Axes:
     other = ax.twinx()
     other.plot(part[column], part["loss"], marker="^", color=pl.PALETTE[2], label="loss (right axes)")
     ax.set(xlabel=title, xscale="log")
-    ax.set_xticks(part[column], [f"{value / 1000:.3g}k" for value in part[column]])
+    ax.set_xticks(part[column], [EngFormatter(places=1, sep="")(value) for value in part[column]])
     ax.set_xticks([], minor=True)
     for side in (ax, other):
         side.spines["top"].set_visible(False)
