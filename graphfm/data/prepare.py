@@ -14,6 +14,7 @@ from graphfm.data import seen
 from graphfm.data.graph import NeighborTable, symmetric_normalize, table_from_csr
 from graphfm.data.prepared import MATRICES
 from graphfm.io.mapped import GrowingMatrix
+from graphfm.io.matrix import value_chunks
 from graphfm.models.inputs import CellGraph
 from graphfm.nn.heads import log_library_size
 from graphfm.nn.neighborhood import RELATIONS, Neighborhood
@@ -194,8 +195,8 @@ def cell_marks(adata: AnnData, *, layer: str | None = None, kind: str = "counts"
     one = AnnData(sp.csr_matrix(np.ones((1, adata.n_vars), dtype=np.float32)), var=adata.var.copy(), uns=known)
     _align(one, organism=organism, layer=None)
     keys = seen.gene_keys(one.var[_keys.GENE_ROW].to_numpy(), adata.var_names)
-    chunks = io.row_chunks(adata, layer=layer, kind=kind)
-    return seen.marks([seen.profile_marks(values, keys) for values, _ in chunks], adata.obs_names)
+    chunks = value_chunks(adata, layer=layer, kind=kind)
+    return seen.marks([seen.profile_marks(values, keys) for values in chunks], adata.obs_names)
 
 
 def _symmetric(matrix: sp.spmatrix) -> sp.csr_matrix:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Literal
 
 import numpy as np
@@ -81,7 +81,11 @@ def expression(
     ValueError
         If ``kind`` is unknown or the values cannot be of that kind.
     """
-    return stack([logged for _, logged in row_chunks(adata, layer=layer, kind=kind, target_sum=target_sum)])
+    chunks = list(value_chunks(adata, layer=layer, kind=kind))
+    if kind == "log1p":
+        return stack(chunks)
+    target = target_sum or _typical(map(_totals, chunks), kind)
+    return stack([log_normalize(values, target) for values in chunks])
 
 
 def typical_sum(adata: AnnData, *, layer: str | None = None, kind: Kind = "counts") -> float:
@@ -99,10 +103,15 @@ def typical_sum(adata: AnnData, *, layer: str | None = None, kind: Kind = "count
     ----------
     Ahlmann-Eltze and Huber 2023, doi:10.1038/s41592-023-01814-1.
     """
+    return _typical(map(_totals, value_chunks(adata, layer=layer)), kind)
+
+
+def _typical(totals: Iterable[np.ndarray], kind: Kind) -> float:
+    """Of the totals of some cells at a time, which are looked at where they are of counts."""
     if kind != "counts":
         return MAX_TARGET_SUM
-    totals = np.concatenate([_totals(values) for values in value_chunks(adata, layer=layer)])
-    return min(float(np.median(totals[totals > 0])), MAX_TARGET_SUM) if totals.any() else MAX_TARGET_SUM
+    found = np.concatenate(list(totals))
+    return min(float(np.median(found[found > 0])), MAX_TARGET_SUM) if found.any() else MAX_TARGET_SUM
 
 
 def row_chunks(

@@ -158,14 +158,22 @@ def write_components(
     """Write ``obsm["X_pca"]`` and ``varm["PCs"]``; arguments and errors as of `principal_axes`."""
     if n_pcs < 1:
         raise ValueError(f"n_pcs={n_pcs} must be at least 1.")
-    loadings = principal_axes(adata, n_pcs=n_pcs, layer=layer, kind=kind, seed=seed)
-    scores = np.concatenate([logged @ loadings for _, logged in io.row_chunks(adata, layer=layer, kind=kind)])
+    target = io.typical_sum(adata, layer=layer, kind=kind)
+    loadings = principal_axes(adata, n_pcs=n_pcs, layer=layer, kind=kind, target_sum=target, seed=seed)
+    chunks = io.row_chunks(adata, layer=layer, kind=kind, target_sum=target)
+    scores = np.concatenate([logged @ loadings for _, logged in chunks])
     adata.obsm[_keys.X_PCA] = (scores - scores.mean(axis=0, dtype=np.float64)).astype(np.float32)
     adata.varm[_keys.PCS] = loadings
 
 
 def principal_axes(
-    adata: AnnData, *, n_pcs: int = 50, layer: str | None = None, kind: Kind = "counts", seed: int = 0
+    adata: AnnData,
+    *,
+    n_pcs: int = 50,
+    layer: str | None = None,
+    kind: Kind = "counts",
+    target_sum: float | None = None,
+    seed: int = 0,
 ) -> np.ndarray:
     """Principal axes of log-normalised expression by scanpy's standard recipe.
 
@@ -177,6 +185,8 @@ def principal_axes(
         As in :func:`knn_graph`.
     n_pcs
         Components; fewer where the data do not have as many.
+    target_sum
+        As in :func:`graphfm.io.expression`.
     seed
         Random state.
 
@@ -191,7 +201,7 @@ def principal_axes(
     """
     import scanpy as sc
 
-    expression = _sample(adata, layer=layer, kind=kind, seed=seed)
+    expression = _sample(adata, layer=layer, kind=kind, target_sum=target_sum, seed=seed)
     chosen = _variable_genes(expression)
     values = expression[:, chosen]
     # the solver for sparse matrices needs fewer components than either side has
@@ -210,13 +220,13 @@ def principal_axes(
     return loadings
 
 
-def _sample(adata: AnnData, *, layer: str | None, kind: Kind, seed: int) -> sp.csr_matrix:
+def _sample(adata: AnnData, *, layer: str | None, kind: Kind, target_sum: float | None, seed: int) -> sp.csr_matrix:
     """Expression of at most `PCA_CELLS` cells, in the order they have."""
     chosen = np.ones(adata.n_obs, dtype=bool)
     if adata.n_obs > PCA_CELLS:
         chosen[np.random.default_rng(seed).permutation(adata.n_obs)[PCA_CELLS:]] = False
     parts, start = [], 0
-    for _, logged in io.row_chunks(adata, layer=layer, kind=kind):
+    for _, logged in io.row_chunks(adata, layer=layer, kind=kind, target_sum=target_sum):
         parts.append(logged[chosen[start : start + logged.shape[0]]])
         start += logged.shape[0]
     return stack(parts)

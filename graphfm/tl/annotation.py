@@ -266,13 +266,12 @@ def _joined(parts: list[Part]) -> AnnData:
 def _alike(shells: list[AnnData], kinds: list[Kind]) -> list[sp.csr_matrix]:
     """Log-normalised expression; of cells brought to the same total, which is that of the last part with counts."""
     with_counts = [shell for shell, kind in zip(shells, kinds, strict=True) if kind == "counts"]
-    if not with_counts:
-        return [io.expression(shell, kind=kind) for shell, kind in zip(shells, kinds, strict=True)]
-    target, found = io.typical_sum(with_counts[-1]), []
-    for shell, kind in zip(shells, kinds, strict=True):
-        logged = io.expression(shell, kind=kind, target_sum=target)
-        found.append(log_normalize(logged.expm1(), target) if kind == "log1p" else logged)
-    return found
+    target = io.typical_sum(with_counts[-1]) if with_counts else None
+    values = [io.expression(shell, kind=kind, target_sum=target) for shell, kind in zip(shells, kinds, strict=True)]
+    return [
+        log_normalize(logged.expm1(), target) if target and kind == "log1p" else logged
+        for logged, kind in zip(values, kinds, strict=True)
+    ]
 
 
 def views_of(joint: AnnData) -> list[View]:

@@ -116,10 +116,10 @@ def embed(
     check_scratch(scratch, device)
     if not isinstance(model, GraphFM):
         model = GraphFM.from_pretrained(model)
-    check_known(adata, organism=organism)  # before a graph is built for nothing
     adata = writable(adata, copy=copy)
     _warn_of_a_circle(adata)
     if relations is None and not relations_of(adata):
+        check_known(adata, organism=organism)  # before a graph is built for nothing
         logger.info("no cell graph in adata.obsp: building one with graphfm.pp.knn_graph(adata)")
         build_graphs(adata, relations=("knn",), layer=layer, kind=kind)
     relations = relations or relations_of(adata)

@@ -176,8 +176,8 @@ def find_rare(
     )
     # counts, their logarithms and squares, residuals and what the graphs take
     with announced(f"looking for rare cells among {adata.n_obs:,}", 80 * stored_values(adata, layer=layer)):
-        counts, logged = _matrices(adata, layer, kind, order)
         target = io.typical_sum(adata, layer=layer, kind=kind)
+        counts, logged = _matrices(adata, layer, kind, order, target)
         found = search(counts, logged, None if use_rep is None else as_dense(adata.obsm[use_rep])[order])
         called = _called(found, search, n_resamples)
         null: list[float] = []
@@ -287,9 +287,11 @@ def rare_limit(
     adata.uns[f"{key}_params"]["limit"] = int(min(good, default=0))
 
 
-def _matrices(adata: AnnData, layer: str | None, kind: str, order: np.ndarray) -> tuple[sp.csr_matrix, sp.csr_matrix]:
+def _matrices(
+    adata: AnnData, layer: str | None, kind: str, order: np.ndarray, target_sum: float | None = None
+) -> tuple[sp.csr_matrix, sp.csr_matrix]:
     """Counts, or what is proportional to them, and log-normalised expression, of the cells in this order."""
-    parts = zip(*io.row_chunks(adata, layer=layer, kind=kind), strict=True)
+    parts = zip(*io.row_chunks(adata, layer=layer, kind=kind, target_sum=target_sum), strict=True)
     counts, logged = (stack(list(part))[order] for part in parts)
     return counts.expm1() if kind == "log1p" else counts, logged
 

@@ -52,14 +52,16 @@ def regulon_activity(
     place = (adata.var_names.get_indexer(edges["target"].astype(str)), names.get_indexer(edges["tf"].astype(str)))
     weight = sp.csc_matrix((edges["score"] * edges["sign"], place), shape=(adata.n_vars, len(names)), dtype=np.float64)
     total, squares = np.zeros(adata.n_vars), np.zeros(adata.n_vars)
-    for _, logged in io.row_chunks(adata, layer=layer, kind=kind):
+    target_sum = io.typical_sum(adata, layer=layer, kind=kind)
+    for _, logged in io.row_chunks(adata, layer=layer, kind=kind, target_sum=target_sum):
         total += np.asarray(logged.sum(axis=0, dtype=np.float64)).ravel()
         squares += np.asarray(logged.multiply(logged).sum(axis=0, dtype=np.float64)).ravel()
     mean = total / adata.n_obs
     spread = np.sqrt(np.maximum(squares / adata.n_obs - mean**2, 1e-12))
     weight = sp.diags_array(1 / spread) @ weight / np.maximum(np.asarray(abs(weight).sum(axis=0)).ravel(), 1e-300)
     weight = sp.csc_matrix(weight)
-    chunks = [logged @ weight for _, logged in io.row_chunks(adata, layer=layer, kind=kind)]
+    again = io.row_chunks(adata, layer=layer, kind=kind, target_sum=target_sum)
+    chunks = [logged @ weight for _, logged in again]
     activity = sp.vstack(chunks).toarray() - mean @ weight if len(names) else np.zeros((adata.n_obs, 0))
     adata.obsm[f"{key}_activity"] = pd.DataFrame(
         activity.astype(np.float32), index=adata.obs_names, columns=names.to_numpy(dtype=object)
