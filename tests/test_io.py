@@ -301,6 +301,7 @@ def test_lazy_reading_leaves_the_matrices_in_the_file(full, matrix, tmp_path, su
         assert len(values) > 1 or layer is None
         assert np.array_equal(sp.vstack(values).toarray(), matrix)
         assert np.array_equal(sp.vstack(logged).toarray(), io.expression(full).toarray())
+        assert io.typical_sum(lazy, layer=layer) == io.typical_sum(full)
 
 
 @pytest.mark.parametrize("source", [".h5ad", ".zarr"])

@@ -103,7 +103,20 @@ def typical_sum(adata: AnnData, *, layer: str | None = None, kind: Kind = "count
     ----------
     Ahlmann-Eltze and Huber 2023, doi:10.1038/s41592-023-01814-1.
     """
-    return _typical(map(_totals, value_chunks(adata, layer=layer)), kind)
+    matrix, _ = located(adata, layer)
+    in_file = isinstance(matrix, CSRDataset)
+    return _typical(_totals_in_file(matrix) if in_file else map(_totals, value_chunks(adata, layer=layer)), kind)
+
+
+def _totals_in_file(matrix: CSRDataset) -> Iterator[np.ndarray]:
+    """Without reading which genes the values are of; they are checked where they are read with them."""
+    stored, ends = matrix.group["data"], matrix.group["indptr"][:]
+    size = max(1, _CHUNK_VALUES * len(ends) // (stored.shape[0] + 1))
+    for start in range(0, len(ends) - 1, size):
+        of_row = ends[start : start + size + 1]
+        values = np.asarray(stored[of_row[0] : of_row[-1]])
+        one_column = np.zeros(len(values), dtype=np.int32), of_row - of_row[0]
+        yield _totals(sp.csr_matrix((values, *one_column), shape=(len(of_row) - 1, 1)))
 
 
 def _typical(totals: Iterable[np.ndarray], kind: Kind) -> float:
