@@ -3,6 +3,7 @@
 # obsm
 X_PCA = "X_pca"
 X_GRAPHFM = "X_graphfm"
+X_INTEGRATED = "X_integrated"
 SPATIAL = "spatial"
 
 # varm

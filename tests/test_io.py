@@ -151,6 +151,9 @@ def test_expression(matrix):
         io.expression(AnnData(matrix * 100), kind="log1p")
     with pytest.raises(ValueError, match="kind='raw'"):
         io.expression(AnnData(matrix), kind="raw")
+    for target in (0, -1, np.inf, np.nan):
+        with pytest.raises(ValueError, match=f"target_sum={target} must be positive"):
+            io.expression(AnnData(matrix), target_sum=target)
 
 
 @given(st.integers(0, 10**6), st.integers(1, 20), st.integers(1, 25), st.floats(10, 1e5), st.integers(0, 1))

@@ -79,12 +79,12 @@ def expression(
     KeyError, TypeError
         As :func:`counts`.
     ValueError
-        If ``kind`` is unknown or the values cannot be of that kind.
+        If ``kind`` is unknown or the values cannot be of that kind, or ``target_sum`` is not positive.
     """
     chunks = list(value_chunks(adata, layer=layer, kind=kind))
     if kind == "log1p":
         return stack(chunks)
-    target = target_sum or _typical(map(_totals, chunks), kind)
+    target = _checked(target_sum) or _typical(map(_totals, chunks), kind)
     return stack([log_normalize(values, target) for values in chunks])
 
 
@@ -119,6 +119,12 @@ def _totals_in_file(matrix: CSRDataset) -> Iterator[np.ndarray]:
         yield _totals(sp.csr_matrix((values, *one_column), shape=(len(of_row) - 1, 1)))
 
 
+def _checked(target_sum: float | None) -> float | None:
+    if target_sum is not None and not 0 < target_sum < np.inf:
+        raise ValueError(f"target_sum={target_sum} must be positive, or None for the median total of the cells.")
+    return target_sum
+
+
 def _typical(totals: Iterable[np.ndarray], kind: Kind) -> float:
     """Of the totals of some cells at a time, which are looked at where they are of counts."""
     if kind != "counts":
@@ -147,7 +153,7 @@ def row_chunks(
     KeyError, TypeError, ValueError
         As :func:`expression`, when the chunk is reached that has what is wrong.
     """
-    target = target_sum or typical_sum(adata, layer=layer, kind=kind)
+    target = _checked(target_sum) or typical_sum(adata, layer=layer, kind=kind)
     for values in value_chunks(adata, layer=layer, kind=kind):
         yield values, values if kind == "log1p" else log_normalize(values, target)
 

@@ -57,7 +57,7 @@ def embed(
         scanpy, say) is taken as it is. Coordinates alone are not used: for a tissue, run `graphfm.tl.build_graphs`
         first, as the command line does. ``X``, the layers and ``obs`` are not changed.
     model
-        A model, or the path of one; default: the weights in the package.
+        A model, which is put into evaluation mode, or the path of one; default: the weights in the package.
     key_added
         Key in ``obsm`` for the embedding, float32 ``[n_obs, 2 * dim]``: carrier, then reader; its parameters go to
         ``uns``.
@@ -151,7 +151,7 @@ def embed(
 def _warn_of_a_circle(adata: AnnData) -> None:
     """Of a graph that is one of an embedding, as after ``sc.pp.neighbors(adata, use_rep="X_graphfm")``."""
     rep = adata.uns.get("neighbors", {}).get("params", {}).get("use_rep")
-    if rep in (_keys.X_GRAPHFM, "X_integrated"):
+    if rep in (_keys.X_GRAPHFM, _keys.X_INTEGRATED):
         logger.warning(
             "adata.obsp['connectivities'] is a graph of %r, and is taken as the graph of the cells. If that is not "
             "meant: graphfm.pp.knn_graph(adata), and for scanpy's graph sc.pp.neighbors(..., key_added=...)",

@@ -39,7 +39,7 @@ def integrate(
     organism: Organism = "auto",
     tile_size: int = 8192,
     device: str = "cpu",
-    key_added: str = "X_integrated",
+    key_added: str = _keys.X_INTEGRATED,
     seed: int = 0,
     copy: bool = False,
 ) -> AnnData | None:
