@@ -8,6 +8,7 @@ import pytest
 FOLDER = Path(__file__).parent.parent / "experiments"
 sys.path.insert(0, str(FOLDER))
 
+import figure_summary  # noqa: E402
 import table_summary as summary  # noqa: E402
 from table_summary import CONTESTS, Contest  # noqa: E402
 
@@ -43,9 +44,25 @@ def test_every_contest_has_a_rival(contest):
 
 
 def test_smoke(monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["table_summary.py", "--smoke"])
-    summary.main()
-    assert all(contest.task in capsys.readouterr().out for contest in CONTESTS[:1])
+    for module, name in ((summary, "table_summary.py"), (figure_summary, "figure_summary.py")):
+        monkeypatch.setattr(sys, "argv", [name, "--smoke"])
+        module.main()
+    output = capsys.readouterr().out
+    assert all(contest.task in output for contest in CONTESTS) and "figure_summary.png" in output
+
+
+def test_the_figure_draws_every_outcome_where_it_is(monkeypatch):
+    monkeypatch.setattr(figure_summary, "CONTESTS", [CONTEST])
+    (ax,) = figure_summary.figure({"table6_zero_shot": records()}).axes
+    means = {
+        line.get_ydata()[0]: (line.get_xdata()[0], line.get_markerfacecolor())
+        for line in ax.lines
+        if line.get_marker() in ("o", "s") and len(line.get_xdata()) == 1
+    }
+    (above, filled), (below, empty) = (means[place] for place in sorted(means))
+    assert above == pytest.approx(0.8 / 0.7 - 1) and below == pytest.approx(0.8 / 0.825 - 1)
+    assert filled != "white" and empty == "white"
+    assert [text.get_text() for text in ax.texts] == ["strong", "peer"]
 
 
 def test_readme_is_of_the_records():
