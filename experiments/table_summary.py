@@ -51,7 +51,7 @@ CONTESTS = (
             ("pca", "pca:neighbor_mean"),
             ("scvi",),
         )
-        for setting, name in (("cell_types", "cell types"), ("domains", "tissue regions"))
+        for setting, name in (("cell_types", "cell types"), ("domains", "tissue domains"))
     ),
     *(
         Contest(
