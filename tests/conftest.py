@@ -78,7 +78,6 @@ def make_cells(num_cells: int = 120, num_genes: int = 40, components: int = 10, 
         gene_rows=torch.arange(num_genes),
         gene_names=np.array([f"gene{i}" for i in range(num_genes)]),
         loadings=torch.from_numpy(axes),
-        library=torch.zeros(num_cells),
         neighborhood=make_neighborhood(num_cells, 6, seed),
         vocabulary=VOCABULARY,
     )

@@ -31,7 +31,6 @@ def lively_model(seed: int = 0) -> GraphFM:
             block.norm.running_mean.normal_(generator=generator)
             block.edge_bias.relation.weight.normal_(generator=generator)
             block.edge_bias.distance.weight.normal_(generator=generator)
-        model.cell_stem.library.normal_(std=0.1, generator=generator)
     return model.eval()
 
 

@@ -336,6 +336,16 @@ def test_permuting_cells_permutes_the_embedding(random):
     assert np.abs(embedding(the_toy()[order].copy(), the_model()) - reference()[order]).max() < 1e-5
 
 
+@given(st.integers(0, 10**6))
+@settings(max_examples=10, deadline=None)
+def test_how_deeply_a_cell_was_sequenced_changes_nothing(seed):
+    factors = sp.diags_array(np.random.default_rng(seed).integers(1, 10, the_toy().n_obs))
+    deep, deeper = the_toy().copy(), the_toy().copy()
+    deep.X = sp.csr_matrix(the_toy().X) * 1000  # so that both medians are above what totals are brought to
+    deeper.X = sp.csr_matrix(factors @ deep.X)
+    assert np.abs(embedding(deep, the_model()) - embedding(deeper, the_model())).max() < 1e-5
+
+
 @given(st.randoms(use_true_random=False))
 @settings(max_examples=10, deadline=None)
 def test_order_of_genes_changes_nothing(random):

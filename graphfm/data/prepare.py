@@ -16,7 +16,6 @@ from graphfm.data.prepared import MATRICES
 from graphfm.io.mapped import GrowingMatrix
 from graphfm.io.matrix import value_chunks
 from graphfm.models.inputs import CellGraph
-from graphfm.nn.heads import log_library_size
 from graphfm.nn.neighborhood import RELATIONS, Neighborhood
 
 logger = logging.getLogger(__name__)
@@ -89,7 +88,7 @@ def cell_graph(
     keys = seen.gene_keys(rows, adata.var_names) if with_expression else None
     totals, scores, profiles = [], [], []
     for values, logged in io.row_chunks(adata, layer=layer, kind=kind):
-        totals.append(np.asarray((values if kind == "counts" else logged).sum(axis=1)).ravel().astype(np.float32))
+        totals.append(np.asarray(values.sum(axis=1)).ravel().astype(np.float32))
         scores.append(logged @ loadings)
         if keys is not None:
             profiles.append(seen.profile_marks(values, keys))
@@ -106,7 +105,6 @@ def cell_graph(
         gene_rows=torch.from_numpy(rows[kept]),
         gene_names=adata.var_names.to_numpy(dtype=str)[kept],
         loadings=torch.from_numpy(loadings[kept]),
-        library=log_library_size(totals),
         neighborhood=cell_neighborhood(adata, relations=relations) if neighborhood is None else neighborhood,
         vocabulary=genes.vocabulary().version,
         name=name,

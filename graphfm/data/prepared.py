@@ -13,11 +13,11 @@ from graphfm.nn.neighborhood import Neighborhood
 
 SUFFIX = ".prepared"
 MATRICES = ("counts", "expression")
-ARRAYS = ("scores", "totals", "gene_rows", "loadings", "library", "marks", "order")
+ARRAYS = ("scores", "totals", "gene_rows", "loadings", "marks", "order")
 SUMMARIES = ("mean", "log_share", "log_inverse_dispersion")
 """What would take a pass over all counts."""
 COLUMNS = {"index": torch.int32, "weight": torch.float32, "relation": torch.int8, "distance": torch.float32}
-NOTE, FORMAT = "about.json", "graphfm cells 2"
+NOTE, FORMAT = "about.json", "graphfm cells 3"
 
 
 def write(cells: CellGraph, folder: Path, *, about: dict) -> None:

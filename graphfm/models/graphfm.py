@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from graphfm.models.inputs import CellGraph
-from graphfm.nn import CellStem, GeneStem, GraphBlock, NegativeBinomialHead, Neighborhood, Readout
+from graphfm.nn import GeneStem, GraphBlock, NegativeBinomialHead, Neighborhood, Readout
 from graphfm.nn.stem import GeneSpace
 
 READER_GAIN = 0.1
@@ -127,7 +127,6 @@ class GraphFM(nn.Module):
         self.seen: Tensor | None = torch.zeros(0, dtype=torch.int64)
         self.training_record: str | None = None
         self.gene_space = GeneSpace(config.num_genes, config.dim)
-        self.cell_stem = CellStem(config.dim)
         self.gene_stem = GeneStem(config.dim)
         self.blocks = nn.ModuleList(
             GraphBlock(config.dim, num_layers=config.num_layers, heads=config.heads, anchor=config.anchor)
@@ -162,10 +161,15 @@ class GraphFM(nn.Module):
         )
 
     def stem_cells(self, cells: CellGraph) -> Float[Tensor, "n d"]:
-        """First states of all cells of a data set: their principal components, turned into the common space."""
+        r"""First states of all cells of a data set, :math:`h_0 = s\,(x - \bar x) M`.
+
+        These are the principal components of their log-normalised expression :math:`x`, turned into the common space
+        by the placed genes :math:`M`, and a scale that gives them unit variance a channel on average. Not the depth of
+        a cell: neighbours share it, so that training would write it into every carrier.
+        """
         rotation = self.gene_space.rotation(*self._genes(cells)).float()
         scores = cells.scores[:, : len(rotation)].to(rotation.device) @ rotation
-        return self.cell_stem(scores, cells.library.to(scores.device), cells.scale)
+        return cells.scale * scores
 
     def stem_genes(self, cells: CellGraph) -> Float[Tensor, "genes d"]:
         """First states of the data set's genes, for graphs that hold genes too."""
@@ -265,8 +269,7 @@ class GraphFM(nn.Module):
 
         The carrier is linear in the components :math:`x`: it is :math:`s\,T x R` with a filter :math:`T` of the graph
         and the rotation :math:`R` of the stem. Times this it is :math:`s\,T (x \operatorname{diag}(w)) R`, as if the
-        components had been weighted by :math:`w` (`CellGraph.component_weight`) before the first layer. What the stem
-        adds for the cells' depth is weighted as the components in its direction are.
+        components had been weighted by :math:`w` (`CellGraph.component_weight`) before the first layer.
         """
         rotation = self.gene_space.rotation(*self._genes(cells))
         weight = cells.component_weight[: len(rotation)].to(rotation)

@@ -73,8 +73,6 @@ class CellGraph:
         Names, ``[genes]``.
     loadings
         Principal axes of the expression, orthonormal columns, ``[genes, p]``.
-    library
-        Standardised log library size, ``[n]``.
     neighborhood
         Cell-cell edges of all relations.
     vocabulary
@@ -94,7 +92,6 @@ class CellGraph:
     gene_rows: Tensor
     gene_names: np.ndarray
     loadings: Tensor
-    library: Tensor
     neighborhood: Neighborhood
     vocabulary: str
     name: str = "data"

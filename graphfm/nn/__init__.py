@@ -5,11 +5,10 @@ from graphfm.nn.block import GraphBlock, Readout
 from graphfm.nn.heads import NegativeBinomialHead
 from graphfm.nn.neighborhood import RELATIONS, Neighborhood
 from graphfm.nn.norm import NodeNorm, calibrate
-from graphfm.nn.stem import CellStem, GeneStem
+from graphfm.nn.stem import GeneStem
 
 __all__ = [
     "RELATIONS",
-    "CellStem",
     "GeneStem",
     "GraphBlock",
     "NegativeBinomialHead",

@@ -1,7 +1,6 @@
 """Output heads."""
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -58,9 +57,3 @@ def negative_binomial_nll(
     zero = -theta * (log_theta - log_total)
     binomial = torch.lgamma(counts + theta) - torch.lgamma(theta) - torch.lgamma(counts + 1)
     return zero - torch.where(counts > 0, binomial + counts * (log_mean - log_total), torch.zeros_like(counts))
-
-
-def log_library_size(total: Float[Tensor, "n"]) -> Float[Tensor, "n"]:
-    """Standardised log of the cells' counts, zero where all cells are alike."""
-    log = torch.log1p(total)
-    return F.layer_norm(log, log.shape) if log.std(unbiased=False) > 1e-6 else torch.zeros_like(log)

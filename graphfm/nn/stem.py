@@ -80,30 +80,6 @@ def polar(a: Float[Tensor, "p d"], steps: int = 30) -> Float[Tensor, "p d"]:
     return x
 
 
-class CellStem(nn.Module):
-    r"""First state of a cell.
-
-    .. math:: h_0 = s\,(x - \bar x) M + w \, \ell
-
-    with log-normalised expression :math:`x`, its mean over the data set, the placed genes :math:`M`, a scale that
-    gives the data set's states unit variance a channel on average, and the standardised log library size
-    :math:`\ell`, whose weight starts at zero.
-
-    Parameters
-    ----------
-    dim
-        Width of the states.
-    """
-
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.library = nn.Parameter(torch.zeros(dim))
-
-    def forward(self, scores: Float[Tensor, "n d"], library: Float[Tensor, "n"], scale: float) -> Float[Tensor, "n d"]:
-        """Cells from their centred projection on the placed genes."""
-        return scale * scores + library.unsqueeze(-1) * self.library
-
-
 class GeneStem(nn.Module):
     r"""First state of a gene: who it is, how it is expressed, and with whom.
 

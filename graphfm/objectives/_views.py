@@ -37,7 +37,7 @@ def visible_stem(
     visible = ~hidden.numpy()[rows, x.indices]
     kept = sp.csr_matrix((x.data * visible / np.float32(1 - mask_share), x.indices, x.indptr), shape=x.shape)
     scores = CellGraph.product(kept, placed) - cells.center(placed)
-    return model.cell_stem(scores, cells.library[nodes].to(placed.device), cells.scale)
+    return cells.scale * scores
 
 
 def drawn_cells(local: Neighborhood, neighbor_share: float, generator: torch.Generator) -> Tensor:

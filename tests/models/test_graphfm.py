@@ -91,7 +91,6 @@ def test_what_only_tells_slides_apart_does_not_count(cells):
 
 def test_weighing_carriers_is_weighing_components_before_the_first_layer(cells):
     model = make_model()
-    torch.nn.init.zeros_(model.cell_stem.library)
     weighted = replace(cells, scores=cells.scores * cells.component_weight)
     carriers = []
     for data in (cells, weighted):

@@ -1,4 +1,4 @@
-"""Count likelihood against scipy, library size."""
+"""Count likelihood against scipy."""
 
 import numpy as np
 import scipy.stats
@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from graphfm.nn.heads import log_library_size, negative_binomial_nll
+from graphfm.nn.heads import negative_binomial_nll
 
 
 @settings(max_examples=50, deadline=None)
@@ -20,9 +20,3 @@ def test_likelihood_is_scipys(y, log_mean, log_theta):
         torch.tensor([log_theta], dtype=torch.float64),
     )
     np.testing.assert_allclose(mine.item(), expected, rtol=1e-6, atol=1e-9)
-
-
-def test_library_size_is_standardised_and_constant_cells_are_zero():
-    log = log_library_size(torch.tensor([10.0, 100.0, 1000.0]))
-    assert abs(log.mean()) < 1e-6 and abs(log.std(unbiased=False) - 1) < 1e-3
-    assert (log_library_size(torch.full((5,), 7.0)) == 0).all()
