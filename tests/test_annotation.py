@@ -8,7 +8,7 @@ from anndata import AnnData
 
 import graphfm
 from graphfm import tl
-from graphfm.tl.annotation import MAX_CELLS_A_TYPE, some_of_each
+from graphfm.tl.annotation import MAX_CELLS_A_TYPE, joint_cells, some_of_each
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +40,21 @@ def test_types_of_a_reference(halves):
     assert table["size"].sum() == 400 and table["labelled"].sum() == 400
     assert all(len(markers.split(", ")) == 10 for markers in table["markers"])
     assert set(", ".join(table["markers"]).split(", ")) <= set(reference.var_names)
+
+
+def test_what_was_done_to_the_query_does_not_decide(halves):
+    """Genes that a treatment turned up in all cells of one side: its cells meet their like of the other."""
+    reference, query = halves
+    factors = np.where(np.random.default_rng(0).random(query.n_vars) < 0.3, 8, 1)
+    treated = query.copy()
+    treated.X = sp.csr_matrix(sp.csr_matrix(query.X).multiply(factors))
+    assert right(tl.annotate(treated, reference, label_key="cell_type", copy=True)) > 0.95
+    parts = [(cells, None, "counts", "auto") for cells in (reference, treated)]
+    joint = joint_cells(parts, graphfm.GraphFM.from_pretrained(), 0)
+    apart = [np.linalg.norm(np.diff(np.split(joint.obsm[k], 2), axis=0).mean(1)) for k in ("X_pca", "X_integrated")]
+    assert apart[1] < 0.2 * apart[0]
+    alone = joint_cells(parts[:1], graphfm.GraphFM.from_pretrained(), 0)
+    np.testing.assert_allclose(alone.obsm["X_integrated"], alone.obsm["X_pca"], atol=1e-5)
 
 
 def test_few_labels_are_kept_and_spread(toy):

@@ -114,7 +114,7 @@ def test_tables_are_of_the_records():
 def test_jobs_are_told_apart():
     frame = pd.DataFrame(table6.jobs())
     assert not frame.duplicated().any()
-    assert set(frame["method"]) == {*table6.ORDER, *table6.batches.ORDER}
+    assert set(frame["method"]) == {*table6.TRANSFER_ORDER, *table6.batches.ORDER}
     assert set(table6.LOOKED_AT) < set(frame["dataset"])
 
 

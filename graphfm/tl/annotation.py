@@ -1,24 +1,28 @@
 """Cell types from a reference, or from a few labelled cells."""
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
+import torch
 from anndata import AnnData
 
 from graphfm import _keys, genes, io
 from graphfm._checks import check_column, check_key_added, of_data
 from graphfm.data.cell_groups import order_of_names
+from graphfm.data.prepare import cell_graph
 from graphfm.genes import Organism
 from graphfm.io.files import writable
 from graphfm.io.matrix import Kind, log_normalize, stored_values
 from graphfm.memory import announced
 from graphfm.models.annotation import Annotation, View, annotate_cells
 from graphfm.models.graphfm import GraphFM
+from graphfm.models.integration import integrate_components
 from graphfm.pp.knn import N_NEIGHBORS, knn_graph, write_components
-from graphfm.tl.embedding import embed
+from graphfm.tl.embedding import last_states
 
 logger = logging.getLogger(__name__)
 
@@ -52,8 +56,9 @@ def annotate(
     Three views of a cell vote (`graphfm.models.annotation`): its genes, its principal components, and the carrier of
     the trunk's embedding, in which a cell is what its neighbours are. Logistic regressions on labelled cells, of which
     each type counts the same, are weighted by what they tell of labelled cells that they have not seen. Then each
-    cell's neighbours have their say. Graphs are within the query and within the reference, never across: a batch
-    effect between the two does not decide who is whose neighbour. Genes are matched by the vocabulary, so that
+    cell's neighbours have their say. Components of query and reference are brought together first, as by `integrate`,
+    so that neighbours, too, may be of either: what lies between the two, a platform, a donor or a treatment, is
+    not to decide what a cell is. Genes are matched by the vocabulary, so that
     old symbols, Ensembl ids and orthologs of mouse and human meet; counts are normalised by those that both sides have.
 
     Parameters
@@ -204,7 +209,7 @@ def some_of_each(labels: pd.Series, seed: int) -> np.ndarray:
 
 
 def joint_cells(parts: list[Part], model: GraphFM, seed: int) -> AnnData:
-    """Cells of all parts in one space, those of the first part first.
+    """Cells of all parts in one space, brought together where there are two, those of the first part first.
 
     Parameters
     ----------
@@ -218,26 +223,39 @@ def joint_cells(parts: list[Part], model: GraphFM, seed: int) -> AnnData:
     Returns
     -------
     Log-normalised expression of the genes that all parts have, matched by the vocabulary, named as in the last part;
-    ``obsm["X_pca"]`` and ``varm["PCs"]`` of all cells together, ``obsp["connectivities"]`` within parts,
-    ``obsm["X_graphfm"]``.
+    ``obsm["X_pca"]`` and ``varm["PCs"]`` of all cells together, ``obsm["X_integrated"]`` moved by
+    `integrate_components` where there is more than one part, ``obsp["connectivities"]`` of these, ``obsm["X_graphfm"]``
+    by `trunk_states`.
 
     Raises
     ------
     ValueError
         Fewer than 10 genes in common, or too few cells for a graph.
     """
-    joint, start = _joined(parts), 0
+    joint = _joined(parts)
     write_components(joint, kind="log1p", seed=seed)
-    blocks = []
-    for adata, *_ in parts:
-        cells = slice(start, start + adata.n_obs)
-        shell = AnnData(obs=joint.obs.iloc[cells], obsm={_keys.X_PCA: joint.obsm[_keys.X_PCA][cells]})
-        knn_graph(shell, n_neighbors=min(N_NEIGHBORS, adata.n_obs - 1), seed=seed)
-        blocks.append(shell.obsp[_keys.CONNECTIVITIES])
-        start += adata.n_obs
-    joint.obsp[_keys.CONNECTIVITIES] = sp.block_diag(blocks, format="csr")
-    embed(joint, model, relations=("knn",), kind="log1p", weigh=False)
+    moved = joint.obsm[_keys.X_PCA]
+    if len(parts) > 1:
+        part = np.repeat(np.arange(len(parts)), [adata.n_obs for adata, *_ in parts])
+        moved = integrate_components(moved, part, seed=seed).values
+    joint.obsm[_keys.X_INTEGRATED] = (moved - moved.mean(axis=0)).astype(np.float32)
+    knn_graph(joint, n_neighbors=min(N_NEIGHBORS, joint.n_obs - 1), use_rep=_keys.X_INTEGRATED, seed=seed)
+    joint.obsm[_keys.X_GRAPHFM] = trunk_states(joint, model)
     return joint
+
+
+def trunk_states(joint: AnnData, model: GraphFM) -> np.ndarray:
+    """Carrier and reader of ``obsm["X_integrated"]`` on the graph that is in ``obsp``.
+
+    Parameters
+    ----------
+    joint
+        Of `joint_cells`.
+    model
+        The trunk.
+    """
+    cells = cell_graph(joint, relations=("knn",), kind="log1p", with_expression=False)
+    return last_states(model, replace(cells, scores=torch.from_numpy(joint.obsm[_keys.X_INTEGRATED])))
 
 
 def _joined(parts: list[Part]) -> AnnData:
@@ -284,7 +302,7 @@ def views_of(joint: AnnData) -> list[View]:
     """
     mean = np.asarray(joint.X.mean(axis=0, dtype=np.float64)).ravel()
     total = float(joint.X.multiply(joint.X).mean(axis=0).sum() - mean @ mean)
-    scores, carrier = joint.obsm[_keys.X_PCA], np.hsplit(joint.obsm[_keys.X_GRAPHFM], 2)[0]
+    scores, carrier = joint.obsm[_keys.X_INTEGRATED], np.hsplit(joint.obsm[_keys.X_GRAPHFM], 2)[0]
     return [
         View(joint.X / np.float32(np.sqrt(max(total, 1e-12))), GENES_PENALTY),
         View(scores / max(scores[:, 0].std(), 1e-12)),
