@@ -65,6 +65,7 @@ METHODS = ("l1", "pca", "knn", "celltypist", "graphfm:no_graph", "graphfm:random
 ORDER = ("shuffled", *METHODS, "oracle")
 TRANSFER_ORDER = ("shuffled", *METHODS[:-1], "graphfm:unmoved", "graphfm", "oracle")
 UNSEEN_TYPES, UNSEEN_SHARE = 3, 0.05
+UNSEEN_SCORES = ["auroc", "called_unseen", "called_known"]
 
 
 def jobs() -> list[dict]:
@@ -334,11 +335,11 @@ def transfer_table(records: Sequence[dict]) -> str:
 
 def unseen_table(records: Sequence[dict]) -> str:
     """Markdown: do cells of a type that no label names stand out."""
-    table = frame(records, "unseen")
+    table = frame(records, "unseen").reindex(columns=["method", *UNSEEN_SCORES])
     if table.empty:
         return ""
-    scores = table.groupby("method", observed=True)[["auroc", "called_unseen", "called_known"]].mean()
-    number = table.groupby("method", observed=True).size()
+    methods = table.groupby("method", observed=True)
+    scores, number = methods[UNSEEN_SCORES].mean(), methods.size()
     lines = ["**A type that no label names**: mean over pairs and types", ""]
     lines += ["| method | AUROC | of its cells called unknown | of other cells | types |", "|---|---:|---:|---:|---:|"]
     for method, row in scores.iterrows():

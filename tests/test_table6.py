@@ -108,6 +108,8 @@ def test_tables_are_of_the_records():
     assert "| `graphfm` | " + 5 * "0.750 | " + "0.800 |" in text
     assert "`pca` +0.200 (+0.200 to +0.200), above on 2 of 2; `harmony` +0.150" in text
     assert "| blood, 8 donors * | 0.200 | 0.600 | 0.600 | 0.800 |" in text
+    baseline = job(setting="unseen", method="l1", unseen=0, num_labels=0, auroc=0.9)
+    assert "| `l1` | 0.900 |  |  | 1 |" in table6.everything([baseline])
     assert table6.everything([]) == "" and len(figure6.figure(records()).axes) == 4
 
 
