@@ -183,9 +183,14 @@ def hidden_genes(adata: AnnData, seed: int, most: int = 200) -> tuple[np.ndarray
     return rng.permutation(adata.n_obs) < adata.n_obs // 2, genes
 
 
+def measured_genes(adata: AnnData, genes: np.ndarray) -> np.ndarray:
+    """``[cells, genes]`` of totals of 10^4, as `tl.impute` predicts."""
+    return io.expression(adata, kind=kind(adata), target_sum=1e4)[:, genes].toarray()
+
+
 def imputed(method: str, adata: AnnData, cells: np.ndarray, genes: np.ndarray, seed: int) -> np.ndarray:
     """``[cells, genes]`` log-normalised expression of what the cells lack, by a method."""
-    known = io.expression(adata[~cells], kind=kind(adata))[:, genes].toarray()
+    known = measured_genes(adata[~cells], genes)
     left = np.setdiff1d(np.arange(adata.n_vars), genes)
     if method == "gene_mean":
         return np.tile(known.mean(axis=0), (int(cells.sum()), 1))

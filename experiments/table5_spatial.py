@@ -38,7 +38,7 @@ import pandas as pd
 from anndata import AnnData
 from sklearn.decomposition import PCA
 
-from graphfm import datasets, io, tl
+from graphfm import datasets, tl
 from graphfm.metrics.labels import agreement, linear_probe
 from graphfm.metrics.spatial import tissue_blocks
 from graphfm.models.domains import mixture_densities, vote_domains
@@ -191,9 +191,7 @@ def run_imputation(job: dict) -> Iterator[dict]:
     """One record."""
     adata, method, seed = slides.load(job["dataset"]), job["method"], job["seed"]
     cells, genes = slides.hidden_genes(adata, seed)
-    kind = slides.kind(adata)
-    target = io.typical_sum(adata[~cells], kind=kind)  # in whose units all predict
-    truth = io.expression(adata[cells], kind=kind, target_sum=target)[:, genes].toarray()
+    truth = slides.measured_genes(adata[cells], genes)
     with _spine.measured() as cost:
         if method in CONTROLS:
             predicted = imputation.controls(truth, seed)[method]

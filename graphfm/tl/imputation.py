@@ -12,7 +12,7 @@ from graphfm import _keys, io
 from graphfm._checks import check_key_added, check_unique_genes, of_data
 from graphfm.data.cell_groups import order_of_names
 from graphfm.io.files import writable
-from graphfm.io.matrix import Kind, stored_values
+from graphfm.io.matrix import MAX_TARGET_SUM, Kind, stored_values
 from graphfm.memory import announced
 from graphfm.metrics.imputation import gene_scores
 from graphfm.models.imputation import fit_genes
@@ -70,7 +70,8 @@ def impute(
     -------
     None, or the copy. Written, with ``key_added="imputed"``:
 
-    - ``obsm["imputed"]``: DataFrame float32 ``[cells, genes]``, log-normalised as the reference;
+    - ``obsm["imputed"]``: DataFrame float32 ``[cells, genes]``, log-normalised to totals of 10^4, or as the reference
+      where that holds logarithms;
     - ``uns["imputed"]``: DataFrame, a row a gene, the best first: ``gene``; ``confidence``, rank correlation with what
       was measured in cells of the reference that were held out (five folds; 0 for a gene that does not vary);
       ``rmse`` of these in standard deviations of the gene;
@@ -123,7 +124,9 @@ def impute(
         known = features[: reference.n_obs]
         columns = reference.var_names.get_indexer(wanted)
         with of_data("reference"):
-            truth = io.expression(reference, layer=layer, kind=kind)[:, columns].tocsr()
+            # logarithms of small totals are nearly counts, whose mean tells of the few cells with the most
+            values = io.expression(reference, layer=layer, kind=kind, target_sum=MAX_TARGET_SUM)
+        truth = values[:, columns].tocsr()
         model = fit_genes(known, truth)
         predicted = np.empty((adata.n_obs, len(wanted)), dtype=np.float32)
         for chunk in range(0, adata.n_obs, 4096):
