@@ -171,9 +171,11 @@ def annotated(joint: AnnData, labelled: np.ndarray, types: np.ndarray, seed: int
     """What `tl.annotate` does with these cells."""
     codes = np.full(joint.n_obs, -1)
     codes[labelled] = np.unique(types[labelled], return_inverse=True)[1]
-    views, graph = views_of(joint), joint.obsp["connectivities"]
+    graph = joint.obsp["connectivities"]
     if variant == "no_graph":
-        views, graph = views[:2], sp.csr_matrix(graph.shape)
+        views, graph = views_of(unmoved(joint))[:2], sp.csr_matrix(graph.shape)
+    else:
+        views = views_of(joint)
     return annotate_cells(views, codes, graph, unknown=UNSEEN_SHARE, seed=seed)
 
 
@@ -197,9 +199,15 @@ def dealt(joint: AnnData, learned: np.ndarray, seed: int) -> AnnData:
 
 
 def unmoved(joint: AnnData) -> AnnData:
-    """The same cells as if there were one batch."""
+    """The same cells with their own components, as if there were one batch; graph and states stay."""
     other = joint.copy()
     other.obsm["X_integrated"] = joint.obsm["X_pca"]
+    return other
+
+
+def apart(joint: AnnData) -> AnnData:
+    """The same cells, no batch moved: graph and states of their own components."""
+    other = unmoved(joint)
     knn_graph(other)
     other.obsm["X_graphfm"] = trunk_states(other, model(None))
     return other
@@ -227,8 +235,8 @@ def run(job: dict) -> list[dict]:
     given = joint
     if method == "graphfm:shuffled":
         given = dealt(joint, learned, seed)
-    elif method in ("graphfm:no_graph", "graphfm:unmoved") and setting != "few_shot":
-        given = unmoved(joint)
+    elif method == "graphfm:unmoved":
+        given = apart(joint)
     facts = {"num_cells": joint.n_obs, "num_genes": joint.n_vars, "num_types": len(names), **source(name)}
     if method in CONTROLS:
         truth = types[told][np.isin(types[told], names)]
