@@ -78,7 +78,7 @@ POWER = {
     "paul15": Made("paul15_myeloid", "cell_type", "Neutrophils"),
 }
 NATIVE = {
-    "AWC_ON": Native("celegans_embryo", "cell.type", "AWC_ON", "batch", "normalized"),
+    "AWC_ON": Native("celegans_embryo", "cell.type", "AWC_ON", "batch"),
     "myeloid_megakaryocytes": Native("paul15_myeloid", "cell_type", "Megakaryocytes"),
     "pbmc_megakaryocytes": Native("kang_pbmc_batch2_12k", "cell_type", "Megakaryocytes", "donor"),
     "CD34+": Native("pbmc68k_reduced", "bulk_labels", "CD34+"),

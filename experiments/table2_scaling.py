@@ -1,6 +1,6 @@
 """Table 2: time and memory against the number of cells, from the file to the embedding; one layer beside PyG's.
 
-Command: ``python experiments/table2_scaling.py`` (``--smoke``: 300 cells, nothing is kept)
+Command: ``python experiments/table2_scaling.py`` (``--smoke``: 300 cells, nothing is kept; ``--readme``: the README)
 Cost:    half an hour and 20 GB of disk (``--scratch``) on two idle cores, most of it for the million cells
 Expect:  a million cells from file to file in 236 s and 6.5 GB; a layer 6.9 times faster than PyG's
 
@@ -308,10 +308,13 @@ def table(records: list[dict]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--smoke", action="store_true", help="300 cells, nothing is kept")
+    parser.add_argument("--readme", action="store_true", help="renew the README's block from the records, run nothing")
     parser.add_argument("--cells", type=int, nargs="*", default=CELLS, help="only these numbers of cells")
     parser.add_argument("--scratch", type=Path, help="folder for the files of cells; default: a temporary one")
     parser.add_argument("--job", type=json.loads, help="measure in this process and print")
     options = parser.parse_args()
+    if options.readme:
+        return _spine.renew_readme("table2", table(_spine.read(PATH)))
     if options.job:
         job, nodes = options.job, options.job["num_cells"]
         if job["setting"].startswith("processes_"):

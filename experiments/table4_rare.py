@@ -70,7 +70,7 @@ def jobs() -> list[dict]:
         {"dataset": dataset, "setting": "native", "design": None, "method": method, "seed": seed}
         for dataset in designs.NATIVE
         for method in ROWS
-        for seed in (FEW_DRAWS if method in (*STOCHASTIC, *CONTROLS) else (0,))
+        for seed in (FEW_DRAWS if method in (*STOCHASTIC, *CONTROLS, "graphfm") else (0,))
     ]
     scale = [
         {"dataset": "toy_100k", "setting": "scale", "design": 0.005, "method": method, "seed": 0}

@@ -32,10 +32,8 @@ def demo(out: Path = Path("demo"), *, steps: int = 300) -> None:
         out: Folder for the report and the trained weights.
         steps: Steps of pre-training; 300 take about a minute on two cores.
     """
-    from graphfm.allocator import keep_freed_memory
     from graphfm.report import demo as run
 
-    keep_freed_memory()
     print(f"Report: {run(out, steps=steps)}")
 
 
@@ -84,7 +82,6 @@ def pretrain(
         shard: Spread the weights over the processes (FSDP2), for networks that do not fit into one GPU.
     """
     from graphfm import GraphFM, io, tl
-    from graphfm.allocator import keep_freed_memory
     from graphfm.data.prepared import SUFFIX
     from graphfm.io.files import CELLS
     from graphfm.objectives import OBJECTIVES
@@ -93,7 +90,6 @@ def pretrain(
     if not data:
         raise ValueError("data: name at least one .h5ad file, or a folder of them")
     files = io.cell_files(data, endings=(*CELLS, SUFFIX))
-    keep_freed_memory()
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     parts = processes if parts is None else parts
     model = None if start_from == "new" else GraphFM.from_pretrained(None if start_from == "shipped" else start_from)
@@ -161,14 +157,12 @@ def embed(
     """
     from graphfm import GraphFM, io, tl
     from graphfm._checks import check_device, check_key_added, check_scratch, check_tile_size
-    from graphfm.allocator import keep_freed_memory
 
     _check_out(data, out)
     check_key_added(key_added)
     check_tile_size(tile_size)
     check_device(device)
     check_scratch(scratch, device)
-    keep_freed_memory()
     network = GraphFM.from_pretrained(model)
     adata = io.read(data, lazy=True)
     tl.build_graphs(adata, relations=relations or None, library_key=library_key, layer=layer, kind=kind)
@@ -613,11 +607,14 @@ def _speaks() -> bool:
 
 def main() -> None:
     """Entry point of the console script: errors come without a stack of lines, unless GRAPHFM_DEBUG is set."""
+    from graphfm.allocator import keep_freed_memory
+
     if not sys.warnoptions:
         # those of our dependencies, on their own affairs
         warnings.simplefilter("ignore")
     # threads that wait for each other by spinning bring two busy cores to a halt; torch is not imported yet
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    keep_freed_memory()
     logging.basicConfig(level=logging.INFO if _speaks() else logging.WARNING, format="%(message)s", stream=sys.stderr)
     for noisy in ("anndata", "scanpy", "squidpy", "fsspec", "matplotlib"):
         logging.getLogger(noisy).setLevel(logging.WARNING)

@@ -13,7 +13,7 @@ def keep_freed_memory() -> bool:
     On Linux with glibc every array over 32 MB is otherwise mapped afresh, page by page, each time a layer makes
     it; without that, layers written in plain torch are two to three times faster. The price: resident memory
     stays at its peak until the process ends. That is for programs to decide, so nothing in graphfm calls this on
-    import; the commands ``demo``, ``pretrain`` and ``embed`` do. Arrays made before are not affected.
+    import; its commands do. Arrays made before are not affected.
 
     Returns
     -------

@@ -98,6 +98,12 @@ def test_smoke_run():
     assert (table2.PATH.read_bytes() if table2.PATH.exists() else None) == before
 
 
+def test_readme_shows_the_records():
+    readme = _spine.README.read_text(encoding="utf-8")
+    block = readme.split("<!-- table2 -->\n")[1].split("<!-- /table2 -->")[0]
+    assert block == table2.table(_spine.read(table2.PATH)), "run: python experiments/table2_scaling.py --readme"
+
+
 def test_kept_records_are_whole():
     for record in _spine.read(table2.PATH):
         assert "dirty" not in record["commit"] and record["data_sha256"] == "made"

@@ -1,4 +1,4 @@
-"""Which cells a model was pre-trained on: its file keeps two hashes of each, of its profile and of its barcode."""
+"""Which cells a model was pre-trained on: its file keeps hashes of their profiles and of their barcodes."""
 
 import re
 from collections.abc import Iterable, Sequence

@@ -55,7 +55,7 @@ def spatial_domains(
         Cells or spots with coordinates (or a SpatialData or MuData with one table).
     n_domains
         Number of domains; some may end up empty. Without it, the number from which on more tell little more of the
-        cells (`graphfm.models.domains.choose_number`): it takes the time of four runs.
+        cells (`graphfm.models.domains.choose_number`): three runs of each number up to 15.
     library_key
         Column of ``obs`` that names the slide of each cell. Slides are standardised one by one and never connected;
         domains are common to all.

@@ -40,7 +40,7 @@ def impute(
     """Predict genes that `adata` lacks, from a reference in which they were measured.
 
     The genes that both have are standardised in each slice and in the reference; 15 principal components of them all,
-    of the cell and of the mean over its 6 nearest cells where both have coordinates, predict every gene by ridge
+    of the cell and of the mean over it and its 6 nearest cells where both have coordinates, predict every gene by ridge
     regression (`graphfm.models.imputation`). What is predicted is smooth: it ranks cells, and has less variance than
     what would have been measured.
 

@@ -58,8 +58,9 @@ def leakage(
 ) -> Leakage:
     """Tell whether a model was pre-trained on these cells: then no score on them says how it does on new ones.
 
-    A model's file keeps a hash of which genes each cell expressed, and one of its barcode. Cells with all their genes
-    are recognised by both; cut to variable genes they have at most their barcodes in common with what was seen.
+    A model's file keeps a hash of which genes a cell expressed, where these are enough to tell it, and one of its
+    barcode, where its name has one. Cells with all their genes are recognised by both; cut to variable genes they have
+    at most their barcodes in common with what was seen.
 
     Parameters
     ----------

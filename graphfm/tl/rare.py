@@ -142,7 +142,7 @@ def find_rare(
       copy, over those in the data; the model embeds the copy even if `use_rep` is given), ``num_markers``,
       ``markers`` (the five genes most above every abundant type, comma-separated), ``nearest`` (abundant type most of
       the cells were counted to), ``batches`` (how many it is in);
-    - ``uns["rare_params"]``: parameters, the number of abundant types, the largest and least size that could be called.
+    - ``uns["rare_params"]``: parameters, and ``largest``, the most cells of a population that could be called.
 
     Raises
     ------
