@@ -170,7 +170,7 @@ def giniclust3(adata: AnnData, seed: int, kind: str) -> pd.DataFrame:
     with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
         from giniclust3 import consensus, fano, gini
 
-        data = AnnData(expression(adata, kind=kind).expm1().toarray())
+        data = AnnData(expression(adata, kind=kind, target_sum=1e4).expm1().toarray())
         sc.pp.filter_genes(data, min_cells=3)
         try:
             gini.calGini(data)
