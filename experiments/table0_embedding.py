@@ -2,7 +2,7 @@
 
 Command: ``python experiments/table0_embedding.py`` (``--smoke``: toy data, no mirror; ``--readme``: renew the README;
          ``--setting``: one part)
-Cost:    an hour of one core, 1.3 GB (see experiments/README.md for glibc's settings)
+Cost:    an hour of one core and, for scVI, two and a half, 2 GB (see experiments/README.md for glibc's settings)
 Expect:  AvgBIO of ``graphfm`` .590 on 14 sets of cell types (PCA .567, untrained .598) and .450 on 9 of tissue
          regions (PCA .385, untrained .441, PCA averaged over neighbours .448)
 

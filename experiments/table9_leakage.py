@@ -1,7 +1,7 @@
 """Table 9: has the pre-training seen what the other tables are scored on?
 
 Command: ``python experiments/table9_leakage.py`` (``--smoke``: toy cells, no mirror; ``--readme``: the README)
-Cost:    five minutes of one core, 3 GB
+Cost:    a few minutes of one core, 1.1 GB
 Expect:  nothing of any labelled data set; everything of the corpus
 
 Setting: ``labelled``: the data sets of Tables 0, 5 and 6. ``corpus``: those that the weights were trained on, which
