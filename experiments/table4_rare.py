@@ -49,8 +49,8 @@ SCALE = 100_000
 
 
 def jobs() -> list[dict]:
-    """What identifies the records: ten draws where cells are drawn, three of what is slow, three seeds of methods that
-    draw, else one."""
+    """What identifies the records: ten draws where cells are drawn, three of what is slow; of cells as they are, three
+    seeds of methods that draw, one of the others and of graphfm's variants."""
     draws = {method: FEW_DRAWS if method in (*SLOW, *VARIANTS) else DRAWS for method in ROWS}
     power = [
         {"dataset": dataset, "setting": "power", "design": prevalence, "method": method, "seed": seed}

@@ -8,7 +8,7 @@ Expect:  see the README
 
 Setting: ``slide``: each of 15 slides by itself. ``zero_shot``: principal components of the other tissues' slides.
          ``annotated``: methods that are told the cells' types. ``together``: the slides of a tissue at once.
-         ``repeat``: each slide twice, by two seeds. ``impute``: half of a slide's cells lack a fifth of the genes.
+         ``repeat``: each slide twice, by two seeds. ``impute``: half of a slide's cells lack a fifth of the genes, at most 200.
          ``scale``: 36,362 cells of Xenium.
 Columns: every embedding by one clusterer, ``mixture`` (tied Gaussian mixture, best of ten starts, 15 principal
          components if it has more), by graphfm's, ``field`` (mixtures of 30 types of that embedding under a Potts
@@ -17,8 +17,9 @@ Scores:  of domains at the true number: ``ari``, ``nmi``, ``border_f1``, ``small
          logistic regression on other blocks of the tissue (``probe``, ``probe_macro_f1``), ``together`` on other
          slides. Of genes: medians of ``spearman`` and ``rmse``.
 Rule:    one recipe for all slides, fixed before the table: ``neighbor_mean`` is the mean over 18 of 15 components of
-         genes standardised slide by slide. Peers: their packages' defaults (`_spatial_peers`). Five seeds of
-         graphfm and the simple recipes, fewer of what takes minutes or draws next to nothing (each record has its own).
+         genes standardised slide by slide. Peers: their packages' defaults, or their tutorials' for Visium, STAGATE
+         written anew (`_spatial_peers`). Five seeds of graphfm and the simple recipes, fewer of what takes minutes or
+         draws next to nothing (each record has its own).
 Variant: ``graphfm:trunk``, the embedding of the package's weights; ``graphfm:random``, of untrained ones;
          ``graphfm:shuffled``, coordinates dealt among cells, which is a shuffled graph (its ``field`` lies on the true
          one); no graph is ``pca`` with ``mixture``.
