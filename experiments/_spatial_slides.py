@@ -202,7 +202,7 @@ def imputed(method: str, adata: AnnData, cells: np.ndarray, genes: np.ndarray, s
         return known[_nearest(xy[~cells], xy[cells], NEIGHBORS)].mean(axis=1)
     panel, names = adata[cells][:, left].copy(), list(adata.var_names[genes])
     tl.impute(panel, adata[~cells].copy(), genes=names, library_key="slide", kind=kind(adata), seed=seed)
-    return panel.obsm["imputed"][names].to_numpy()
+    return panel.obsm["imputed"]
 
 
 def _nearest(known: np.ndarray, asked: np.ndarray, number: int) -> np.ndarray:

@@ -8,8 +8,8 @@ Expect:  see the README
 
 Setting: ``slide``: each of 15 slides by itself. ``zero_shot``: principal components of the other tissues' slides.
          ``annotated``: methods that are told the cells' types. ``together``: the slides of a tissue at once.
-         ``repeat``: each slide twice, by two seeds. ``impute``: half of a slide's cells lack a fifth of the genes, at most 200.
-         ``scale``: 36,362 cells of Xenium.
+         ``repeat``: each slide twice, by two seeds. ``impute``: half of a slide's cells lack a fifth of the genes, at
+         most 200. ``scale``: 36,362 cells of Xenium.
 Columns: every embedding by one clusterer, ``mixture`` (tied Gaussian mixture, best of ten starts, 15 principal
          components if it has more), by graphfm's, ``field`` (mixtures of 30 types of that embedding under a Potts
          field, ten to sixty runs that vote), and by each method's ``own``.

@@ -47,6 +47,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.neighbors import KNeighborsClassifier
 
 from graphfm import datasets
+from graphfm.data.cell_groups import order_of_names
 from graphfm.metrics.labels import calibration_error
 from graphfm.models import GraphFM
 from graphfm.models.annotation import Annotation, annotate_cells
@@ -129,6 +130,9 @@ def space(name: str, setting: str, unseen: str, draw_seed: int, model_seed: int 
         chosen = some_of_each(labels.where(labels != unseen), draw_seed)
         sides[0] = (sides[0][0], sides[0][1][chosen])
     joint = joint_cells([(adata, None, cells.kind, cells.organism) for cells, adata in sides], model(model_seed), 0)
+    starts = np.cumsum([0, *(adata.n_obs for _, adata in sides)])
+    place = [start + np.argsort(order_of_names(adata.obs)) for start, (_, adata) in zip(starts, sides, strict=False)]
+    joint = joint[np.concatenate(place)].copy()
     joint.obs["type"] = np.concatenate([adata.obs["type"] for _, adata in sides])
     return joint, np.arange(joint.n_obs) < len(chosen)
 

@@ -576,10 +576,19 @@ def _same(path: Path, other: Path | None) -> bool:
 
 def _check_out(data: Path, out: Path, *others: Path | None) -> None:
     """What would only fail after the work is done, or do away with a file that is read."""
+    from graphfm.io.files import check_apart, check_replaceable
+
     if out.suffix not in (".h5ad", ".zarr"):
         raise ValueError(f"OUT: {out} must end in .h5ad or .zarr")
     if any(_same(out, file) for file in (data, *others)):
         raise ValueError(f"OUT: {out} is your input file. Choose another name: graphfm does not overwrite its input.")
+    try:
+        for file in (data, *others):
+            if file is not None:
+                check_apart(file, out)
+        check_replaceable(out)
+    except (ValueError, OSError) as error:
+        raise type(error)(f"OUT: {error}") from error
     if not out.parent.is_dir() or not os.access(out.parent, os.W_OK):
         raise OSError(f"OUT: {out.parent} is no folder that can be written to. Choose or create another one.")
     if out.exists() and out.is_dir() != (out.suffix == ".zarr"):

@@ -16,13 +16,15 @@ if TYPE_CHECKING:
 
 
 def check_key_added(key: str) -> None:
-    """Refuse to overwrite what graphs are made of.
+    """Refuse to overwrite what graphs are made of, and names that files read as a path.
 
     Raises
     ------
     ValueError
         If an embedding of that name would.
     """
+    if "/" in key:
+        raise ValueError(f"key_added={key!r} has a slash, which files take for a path. Choose another name.")
     graphs = (_keys.CONNECTIVITIES, _keys.DISTANCES, _keys.SPATIAL_CONNECTIVITIES, _keys.SPATIAL_DISTANCES)
     if key in (_keys.X_PCA, _keys.SPATIAL, _keys.NEIGHBORS, _keys.SPATIAL_NEIGHBORS, _keys.GENES, *graphs):
         raise ValueError(f"key_added={key!r} would overwrite what the graphs are made of. Choose another name.")

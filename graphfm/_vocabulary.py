@@ -20,7 +20,9 @@ SPECIES: tuple[Organism, Organism] = ("human", "mouse")
 _ENSEMBL = re.compile(r"(?<![A-Za-z0-9])(ENS(?:MUS)?G\d{11})(?!\d)(?:\.\d+)?(?:_PAR_Y)?", re.IGNORECASE)
 _GENOME = re.compile(r"^(hg19|hg38|grch37|grch38|mm9|mm10|mm39|grcm38|grcm39)[_-]+(?=.)", re.IGNORECASE)
 _R_DIGIT = re.compile(r"^X(?=\d)", re.IGNORECASE)
-_COPY = re.compile(r"[.-]\d+$")
+COPY = re.compile(r"[.-]\d+$")
+_NO_NAME = re.compile(r"(nan|na|n/a|none|null|<na>)([.-]\d+)?", re.IGNORECASE)
+"""What a missing name becomes as text; two are aliases of genes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,7 +147,7 @@ def _spellings(names: list[str]) -> Iterable[list[str]]:
     """The names, then what they may have been before R or a make-unique step changed them."""
     yield names
     present = {n.upper() for n in names}
-    bases = [_COPY.sub("", n) for n in names]
+    bases = [COPY.sub("", n) for n in names]
     yield [b if b.upper() in present else n for n, b in zip(names, bases, strict=True)]
     yield [n.replace(".", "-") for n in names]
     yield [_R_DIGIT.sub("", n) for n in names]
@@ -177,6 +179,7 @@ def match(raw: list[str], organism: str, key: str = "var_names") -> Matched:
     ids = [m.group(1).upper() if (m := _ENSEMBL.search(n)) else "" for n in names]
     # What stands beside an id (TXNIP_ENSG00000117289) is looked up where the id is not known, as a retired one.
     names = [_ENSEMBL.sub("", n).strip("_|.-: ") if i else n for n, i in zip(names, ids, strict=True)]
+    names = ["" if _NO_NAME.fullmatch(n) else n for n in names]
     chosen = _guess_organism(names, ids) if organism == "auto" else cast(Organism, organism)
     # A genome prefix says the species gene by gene (mixed-species experiments).
     prefixed = [chosen if not g else "human" if g.startswith(("hg", "grch")) else "mouse" for g in genomes]

@@ -14,7 +14,7 @@ from anndata.abc import CSCDataset, CSRDataset
 from scipy import sparse
 
 from graphfm import _keys
-from graphfm._vocabulary import SPECIES, Matched, Vocabulary, has_rows, match, vocabulary
+from graphfm._vocabulary import COPY, SPECIES, Matched, Vocabulary, has_rows, match, vocabulary
 from graphfm.io.files import as_anndata, writable
 from graphfm.io.matrix import Kind, stack, value_chunks
 
@@ -245,7 +245,7 @@ def merge_genes(
     Returns
     -------
     A new AnnData in memory: ``obs`` and ``obsm`` of `adata`, that expression alone, of the same kind, in ``X``, and the
-    genes in the order and by the names of the first column of each.
+    genes in the order of the first column of each, by the name of the first that was not made unique (``GAPDH-1``).
 
     Raises
     ------
@@ -268,15 +268,17 @@ def merge_genes(
     else:
         align_what_is_known(merged, organism=organism)
     code, _ = pd.factorize(gene_keys(merged))
-    first = np.unique(code, return_index=True)[1]
-    if len(first) == merged.n_vars:
+    if code.max() + 1 == merged.n_vars:
         return merged
+    found = merged.uns[_keys.GENES]
+    names = merged.var_names if found["gene_key"] == "var_names" else merged.var[found["gene_key"]]
+    plain_first = np.argsort([COPY.search(str(name)) is not None for name in names], kind="stable")
+    kept = plain_first[np.unique(code[plain_first], return_index=True)[1]]
     columns = sparse.csr_matrix((np.ones(merged.n_vars, np.float32), (np.arange(merged.n_vars), code)))
     linear = values.expm1() if kind == "log1p" else values
     total = sparse.csr_matrix(linear @ columns)
-    result = merged[:, first].copy()
+    result = merged[:, kept].copy()
     result.X = total.log1p() if kind == "log1p" else total
-    found = merged.uns[_keys.GENES]
     align_genes(result, organism=found["organism"], gene_key=found["gene_key"])  # what it says is of fewer genes now
     return result
 

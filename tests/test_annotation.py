@@ -201,6 +201,31 @@ def test_the_order_of_the_cells_does_not_matter(toy, by_reference):
     np.testing.assert_allclose(*found, atol=2e-3)  # where the solver stops
 
 
+def test_the_order_of_many_cells_does_not_matter(halves, monkeypatch):
+    """Of more than fit, some are drawn: for the components, and to be paired."""
+    monkeypatch.setattr("graphfm.models.integration.MAX_CELLS", 300)
+    monkeypatch.setattr("graphfm.pp.knn.PCA_CELLS", 300)
+    reference, query = halves
+    thin = query.copy()
+    thin.X = sp.csr_matrix(np.random.default_rng(0).binomial(query.X.toarray().astype(int), 0.05).astype(np.float32))
+    other = thin[np.random.default_rng(1).permutation(thin.n_obs)].copy()
+    found = [tl.annotate(each, reference, label_key="cell_type", copy=True) for each in (thin, other)]
+    one, two = (each.obsm["annotation_probability"].loc[thin.obs_names] for each in found)
+    np.testing.assert_allclose(one, two, atol=2e-3)
+    found = [tl.integrate(each, batch_key="slide", copy=True) for each in (thin, other)]
+    one, two = (pd.DataFrame(each.obsm["X_integrated"], each.obs_names).loc[thin.obs_names] for each in found)
+    np.testing.assert_allclose(one, two, atol=1e-3)
+
+
+def test_types_of_whole_numbers_keep_their_names(halves):
+    reference, query = halves
+    numbered = reference.copy()
+    numbered.obs["leiden"] = numbered.obs["cell_type"].cat.codes.astype(int)
+    numbered.obs["leiden"] = numbered.obs["leiden"].where(np.arange(numbered.n_obs) > 0)
+    found = tl.annotate(query, numbered, label_key="leiden", copy=True)
+    assert list(found.obs["annotation"].cat.categories) == ["0", "1", "2", "3", "4", "5"]
+
+
 def test_names_that_look_like_rows_are_no_genes(toy):
     numbered = toy.copy()
     numbered.var_names = [str(i) for i in range(toy.n_vars)]
@@ -218,6 +243,15 @@ def test_labels_are_not_overwritten_and_names_fit_into_files(toy, tmp_path):
     tl.annotate(cells, label_key="annotation", key_added="called")
     cells.write_zarr(tmp_path / "a.zarr")
     assert all("|T Reg" in name for name in cells.obsm["called_probability"])
+    first, second = cells.obs["annotation"].cat.categories[:2]
+    cells.obs["annotation"] = cells.obs["annotation"].cat.rename_categories({first: "A/B", second: "A|B"})
+    cells.obs_names.name = "A|B"
+    tl.annotate(cells, label_key="annotation", key_added="called")
+    graphfm.io.write(cells, tmp_path / "a.h5ad")
+    assert {"A|B-1", "A|B-2"} <= set(graphfm.io.read(tmp_path / "a.h5ad").obsm["called_probability"])
+    tl.niches(cells, cell_type_key="called", n_niches=3, library_key="slide")
+    graphfm.io.write(cells, tmp_path / "b.zarr")
+    assert {"A|B", "A|B-1"} <= set(graphfm.io.read(tmp_path / "b.zarr").uns["niche_types"])
     with pytest.raises(ValueError, match="query has 1 cells to read"):
         tl.annotate(cells[:1].copy(), toy, label_key="cell_type")
 

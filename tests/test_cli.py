@@ -374,13 +374,16 @@ def test_grn_with_known_edges_and_errors(run, tmp_path):
 
 
 def test_no_file_or_folder_of_yours_is_done_away_with(run, tmp_path):
-    data, known, folder = tmp_path / "a.h5ad", tmp_path / "edges.csv", tmp_path / "results"
+    data, known, folder = tmp_path / "a.h5ad", tmp_path / "edges.csv", tmp_path / "results.zarr"
     adata = make_toy(80, 40)
     adata.write_h5ad(data)
     adata.uns["toy_truth"]["grn"].to_csv(known, index=False)
     folder.mkdir()
     (folder / "notes.txt").write_text("precious")
     (tmp_path / "plain.zarr").write_text("not zarr")
+    store = tmp_path / "store.zarr"
+    (store / "images").mkdir(parents=True)
+    adata.write_zarr(store / "table.zarr")
     os.link(data, tmp_path / "link.h5ad")
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     out = tmp_path / "b.h5ad"
@@ -391,6 +394,9 @@ def test_no_file_or_folder_of_yours_is_done_away_with(run, tmp_path):
         ("grn", data, out, "--table", out),
         ("grn", data, tmp_path / "link.h5ad"),
         ("grn", data, tmp_path / "plain.zarr"),
+        ("embed", store / "table.zarr", store),
+        ("embed", store / "table.zarr", store / "table.zarr" / "more.zarr"),
+        ("embed", data, folder),
         ("annotate", data, known.with_suffix(".h5ad"), "--label-key", "x", "--reference", known.with_suffix(".h5ad")),
     ]
     for words in wrong:

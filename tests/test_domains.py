@@ -189,6 +189,8 @@ def test_slices_of_different_genes_are_refused(found):
         tl.spatial_domains(adata, n_domains=3, library_key="slide")
     with pytest.raises(ValueError, match="has no cells"):
         tl.spatial_domains(adata[:0].copy())
+    with pytest.raises(ValueError, match="key_added='slide' would overwrite"):
+        tl.spatial_domains(adata, n_domains=2, library_key="slide", key_added="slide")
     with pytest.raises(ValueError, match="key_added='cell_type' would overwrite"):
         tl.niches(adata, cell_type_key="cell_type", key_added="cell_type")
     adata.X[:] = 1

@@ -423,6 +423,22 @@ def test_columns_of_one_gene_are_added_up(kind):
     assert list(again.var_names) == list(merged.var_names) and (again.X != merged.X).nnz == 0
 
 
+def test_a_copy_of_a_name_that_comes_first_is_the_gene():
+    adata = ad.AnnData(np.ones((3, 4), dtype=np.float32), var=pd.DataFrame(index=["GAPDH-1", "GAPDH", "TP53", "ACTB"]))
+    merged = merge_genes(adata)
+    assert merged.var["graphfm_gene"].to_dict() == dict(
+        zip(["GAPDH", "TP53", "ACTB"], V.rows(["GAPDH", "TP53", "ACTB"]), strict=True)
+    )
+    assert merged.X.toarray()[0].tolist() == [2, 1, 1]
+
+
+def test_what_has_no_name_is_no_gene():
+    """As text a missing name is an alias of two genes."""
+    names = ["nan", "nan-1", "NaN.2", "NA", "None", "<NA>", "n/a", "GAPDH"]
+    assert V.rows(names).tolist() == [-1] * 7 + [V.rows(["GAPDH"])[0]]
+    assert merge_genes(_adata(names)).n_vars == 8
+
+
 def test_rows_that_concat_has_filled_up_are_made_anew():
     parts = []
     for names in (["GAPDH", "TP53", "ACTB"], ["Gapdh", "Trp53", "Actb"]):

@@ -80,6 +80,10 @@ def test_bad_input(toy):
         tl.integrate(some, batch_key="slide")
     with pytest.raises(ValueError, match="key_added='X_pca'"):
         tl.integrate(toy, batch_key="slide", key_added="X_pca")
+    with pytest.raises(ValueError, match="key_added='X_pca' would overwrite"):
+        tl.integrate(toy, batch_key="slide", key_added="X")
+    with pytest.raises(ValueError, match="key_added='a/b' has a slash"):
+        tl.integrate(toy, batch_key="slide", key_added="a/b")
     assert set(toy.obsm) == {"spatial"}
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse as sp
+import zarr
 from anndata import AnnData
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -128,6 +129,12 @@ def test_empty_missing_large_and_wrong(matrix):
     with pytest.raises(TypeError, match="as_anndata"):
         io.counts(matrix)
     assert io.counts(AnnData(np.zeros((2, 3)))).nnz == 0
+
+
+def test_counts_are_no_logarithms(matrix):
+    with pytest.raises(ValueError, match=r"whole numbers only.*kind='counts'"):
+        io.expression(AnnData(np.minimum(matrix, 5)), kind="log1p")
+    assert io.expression(AnnData(matrix > 0), kind="log1p").max() == 1  # whether there is any is what it is
 
 
 def test_expression(matrix):
@@ -375,6 +382,10 @@ def test_read_what_is_not_an_anndata(matrix, tmp_path):
     (tmp_path / "folder.zarr").mkdir()
     with pytest.raises(ValueError, match=r"folder.zarr"):
         io.read(tmp_path / "folder.zarr")
+    zarr.open_group(tmp_path / "spatial.zarr", mode="w").create_group("images")
+    for lazy in (False, True):
+        with pytest.raises(ValueError, match=r"spatial.zarr is a zarr folder but holds no AnnData .*spatialdata"):
+            io.read(tmp_path / "spatial.zarr", lazy=lazy)
     io.write(AnnData(matrix), tmp_path / "good.h5ad")
     whole = (tmp_path / "good.h5ad").read_bytes()
     for share in (0.2, 0.6, 0.95):
@@ -427,6 +438,50 @@ def test_text_of_which_some_is_missing_is_written(tmp_path, suffix):
     lazy.obs["more"] = pd.array([None, "x", "y", "x"], dtype="string")
     io.annotate(tmp_path / f"a{suffix}", lazy, tmp_path / f"b{suffix}")
     assert io.read(tmp_path / f"b{suffix}").obs["more"].isna().sum() == 1
+
+
+@pytest.mark.parametrize("suffix", [".h5ad", ".zarr"])
+def test_text_of_pandas_own_kind_is_written(tmp_path, suffix):
+    adata = AnnData(np.ones((3, 2), dtype=np.float32))
+    adata.obs_names = pd.Index(["a", "b", "c"], dtype="string")
+    adata.obsm["table"] = pd.DataFrame({"x": pd.array(["u", None, "w"], dtype="string")}, index=adata.obs_names)
+    adata.uns["table"] = adata.obsm["table"].reset_index()
+    io.write(adata, tmp_path / f"a{suffix}")
+    lazy = io.read(tmp_path / f"a{suffix}", lazy=True)
+    io.annotate(tmp_path / f"a{suffix}", lazy, tmp_path / f"b{suffix}")
+    back = io.read(tmp_path / f"b{suffix}")
+    assert list(back.obs_names) == ["a", "b", "c"] and back.obsm["table"]["x"].isna().tolist() == [False, True, False]
+
+
+def test_folders_that_hold_other_things_stay(matrix, tmp_path):
+    io.write(AnnData(matrix), tmp_path / "a.zarr")
+    store = tmp_path / "store.zarr"
+    io.write(AnnData(matrix), tmp_path / "table.zarr")
+    (store / "images").mkdir(parents=True)
+    (store / "images" / "he").write_text("precious")
+    (tmp_path / "table.zarr").rename(store / "table.zarr")
+    lazy = io.read(store / "table.zarr", lazy=True)
+    for write in (
+        lambda path: io.write(AnnData(matrix), path),
+        lambda path: io.annotate(tmp_path / "a.zarr", lazy, path),
+    ):
+        with pytest.raises(FileExistsError, match=r"store.zarr is a folder with other things"):
+            write(store)
+    for source, path in ((store / "table.zarr", store), (tmp_path / "a.zarr", tmp_path / "a.zarr" / "b.zarr")):
+        with pytest.raises(ValueError, match="is part of"):
+            io.annotate(source, lazy, path)
+    assert (store / "images" / "he").read_text() == "precious" and not list(tmp_path.glob(".*"))
+
+
+def test_a_folder_that_may_only_be_read_is_annotated(matrix, tmp_path):
+    io.write(AnnData(matrix), tmp_path / "a.zarr")
+    for path in (tmp_path / "a.zarr").rglob("*"):
+        path.chmod(path.stat().st_mode & ~0o222)
+    lazy = io.read(tmp_path / "a.zarr", lazy=True)
+    lazy.obs["new"] = 1
+    io.annotate(tmp_path / "a.zarr", lazy, tmp_path / "b.zarr")
+    modes = [path.stat().st_mode & 0o200 for path in (tmp_path / "b.zarr").rglob("*")]
+    assert all(modes) and (io.read(tmp_path / "b.zarr").obs["new"] == 1).all()
 
 
 def test_a_backed_file_stays_its_own(tmp_path):

@@ -295,7 +295,7 @@ def test_spatial_errors(adata):
             pp.spatial_graph(adata, kind="radius", radius=radius)
     adata.obs["slide"] = ["a"] * 87 + ["b"] * 3
     with pytest.raises(ValueError, match="'b' has 3"):
-        pp.spatial_graph(adata, library_key="slide")
+        pp.spatial_graph(adata, library_key="slide", n_neighbors=8)
     adata.obs["slide"] = ["a"] * 87 + [None] * 3
     with pytest.raises(ValueError, match="missing for 3 cells"):
         pp.spatial_graph(adata, library_key="slide")

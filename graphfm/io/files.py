@@ -20,6 +20,7 @@ import pandas as pd
 import scipy.sparse as sp
 from anndata import AnnData
 from anndata.io import read_elem, sparse_dataset, write_elem, write_h5ad, write_zarr
+from anndata.utils import make_index_unique
 
 from graphfm._checks import check_exists
 
@@ -32,6 +33,7 @@ _OTHER_FORMATS = {
     ".h5": "scanpy.read_10x_h5",
     ".loom": "anndata.io.read_loom",
     ".h5mu": "mudata.read, then graphfm.io.as_anndata(mdata, modality=...)",
+    ".zarr": "spatialdata.read_zarr if it is SpatialData's, then graphfm.io.as_anndata(sdata)",
     ".mtx": "scanpy.read_10x_mtx on its folder",
     ".csv": "scanpy.read_csv",
     ".tsv": "scanpy.read_text",
@@ -175,13 +177,15 @@ def read(path: str | os.PathLike[str], *, lazy: bool = False) -> AnnData:
         step = f"Read it by {hint}." if hint else "It may be truncated or a failed download: fetch it again."
         raise ValueError(f"{path} ({path.stat().st_size} bytes) is not an .h5ad (HDF5) file. {step}")
     try:
-        if path.is_dir():
-            return _read_lazily(_open(path)) if lazy else anndata.read_zarr(path)
-        with h5py.File(path, "r") as file:
-            missing = {"obs", "var"} - set(file) if "mod" not in file else {"X"}  # several AnnData, by MuData
-            modern = "encoding-type" in file.attrs
+        root = _open(path)
+        missing = {"obs", "var"} - set(root) if "mod" not in root else {"X"}  # several AnnData, by MuData
+        modern = "encoding-type" in root.attrs
+        if not missing and lazy and modern:
+            return _read_lazily(root)
+        if path.is_file():
+            root.close()
         if not missing:
-            return _read_lazily(_open(path)) if lazy and modern else anndata.read_h5ad(path)
+            return anndata.read_zarr(path) if path.is_dir() else anndata.read_h5ad(path)
     # readers of a damaged file fail in as many ways as there are places to be damaged
     except Exception as error:
         raise ValueError(
@@ -189,7 +193,8 @@ def read(path: str | os.PathLike[str], *, lazy: bool = False) -> AnnData:
             "damaged, or of another kind: write or fetch it again."
         ) from error
     hint = _OTHER_FORMATS.get(path.suffix.lower(), "the tool that wrote it")
-    raise ValueError(f"{path} is an HDF5 file but holds no AnnData (no {sorted(missing)}). Read it by {hint}.")
+    what = "a zarr folder" if path.is_dir() else "an HDF5 file"
+    raise ValueError(f"{path} is {what} but holds no AnnData (no {sorted(missing)}). Read it by {hint}.")
 
 
 def _open(path: Path, mode: str = "r") -> Any:
@@ -266,6 +271,22 @@ def _storable(table: pd.DataFrame) -> pd.DataFrame:
     return table.assign(**changed) if changed else table
 
 
+def named_columns(values: np.ndarray, index: pd.Index, names: Iterable[str]) -> pd.DataFrame:
+    """A table with columns by names of data, as files can hold it.
+
+    Parameters
+    ----------
+    values
+        ``[rows, columns]``.
+    index
+        Of the rows.
+    names
+        Of the columns; ``/`` becomes ``|``, and what is there already, or is the name of `index`, gets a number.
+    """
+    taken = [str(name).replace("/", "|") for name in (index.name or "", *names)]
+    return pd.DataFrame(values, index=index, columns=make_index_unique(pd.Index(taken, dtype=object))[1:])
+
+
 def annotate(source: str | os.PathLike[str], adata: AnnData, path: str | os.PathLike[str]) -> None:
     """Write a copy of a file with new annotations, whole or not at all; its matrices are copied as they are.
 
@@ -286,6 +307,7 @@ def annotate(source: str | os.PathLike[str], adata: AnnData, path: str | os.Path
         As :func:`write`; or `adata` has other cells or genes than `source`, or in another order.
     """
     source, path = Path(source), Path(path)
+    check_apart(source, path)
     there = read(source, lazy=True)
     for name, own, others in (("cells", adata.obs_names, there.obs_names), ("genes", adata.var_names, there.var_names)):
         if not own.equals(others):
@@ -303,7 +325,8 @@ def annotate(source: str | os.PathLike[str], adata: AnnData, path: str | os.Path
             write(whole, part)
             return
         (shutil.copytree if source.is_dir() else shutil.copyfile)(source, part)
-        part.chmod(part.stat().st_mode | stat.S_IWUSR)
+        for copied in (part, *part.rglob("*")):
+            copied.chmod(copied.stat().st_mode | stat.S_IWUSR)
         root = _open(part, "r+")
         for name in ANNOTATIONS:
             value = getattr(adata, name)
@@ -318,14 +341,47 @@ def annotate(source: str | os.PathLike[str], adata: AnnData, path: str | os.Path
 
 @contextmanager
 def _replacing(path: Path) -> Iterator[Path]:
-    """`replacing` for an AnnData."""
+    """`replacing` for an AnnData, by nothing but an AnnData where there is a folder."""
     if path.suffix not in (".h5ad", ".zarr"):
         raise ValueError(f"path={str(path)!r} must end in .h5ad or .zarr.")
+    check_replaceable(path)
     try:
-        with replacing(path) as part:
+        # columns and indices of a data set that was read with them
+        with replacing(path) as part, anndata.settings.override(allow_write_nullable_strings=True):
             yield part
     except RuntimeError as error:  # as h5py, too, reports a full disk
         raise _cannot_write(path, error) from error
+
+
+def check_replaceable(path: Path) -> None:
+    """Refuse to replace a folder that holds other things than an AnnData.
+
+    Raises
+    ------
+    FileExistsError
+        If it does.
+    """
+    if not path.is_dir() or not any(path.iterdir()):
+        return
+    try:
+        is_anndata = {"obs", "var"} <= set(_open(path))
+    except OSError:  # no zarr folder
+        is_anndata = False
+    if not is_anndata:
+        raise FileExistsError(f"{path} is a folder with other things than an AnnData in it. Choose another name.")
+
+
+def check_apart(source: Path, path: Path) -> None:
+    """Refuse to write into a folder that is read, or over one.
+
+    Raises
+    ------
+    ValueError
+        If `path` is in `source`, or `source` in `path`.
+    """
+    one, other = source.resolve(), path.resolve()
+    if one in other.parents or other in one.parents:
+        raise ValueError(f"{path} is part of {source}, or this of that. Choose a name outside.")
 
 
 @contextmanager
@@ -356,5 +412,6 @@ def replacing(path: Path) -> Iterator[Path]:
 
 def _cannot_write(path: Path, error: Exception) -> OSError:
     code = getattr(error, "errno", None)
-    message = f"cannot write {path.name} in {path.parent} ({error}). Is the folder writable, with room left?"
+    hint = " Is the folder writable, with room left?" if code is not None or "errno" in str(error) else ""
+    message = f"cannot write {path.name} in {path.parent} ({error}).{hint}"
     return OSError(code, message) if code is not None else OSError(message)

@@ -189,6 +189,8 @@ def _check_logarithms(data: np.ndarray, place: str) -> None:
             f"{place} has a maximum of {data.max():.6g}, too large for kind='log1p' (expected < {MAX_LOG:g}). "
             "Pass kind='counts' for raw counts or kind='normalized' for normalised values on a linear scale."
         )
+    if data.size and data.max() > 1 and (data == np.rint(data)).all():
+        raise ValueError(f"{place} holds whole numbers only, which logarithms are not. Pass kind='counts'.")
 
 
 def located(adata: AnnData, layer: str | None) -> tuple[Any, str]:

@@ -10,6 +10,7 @@ import scipy.sparse as sp
 from anndata import AnnData
 
 from graphfm import _keys, io
+from graphfm.data.cell_groups import order_of_names
 from graphfm.io.files import writable
 from graphfm.io.matrix import Kind, in_memory, located, stack
 from graphfm.pp.search import EXACT_CELLS, ApproximateNeighbors
@@ -224,7 +225,8 @@ def _sample(adata: AnnData, *, layer: str | None, kind: Kind, target_sum: float 
     """Expression of at most `PCA_CELLS` cells, in the order they have."""
     chosen = np.ones(adata.n_obs, dtype=bool)
     if adata.n_obs > PCA_CELLS:
-        chosen[np.random.default_rng(seed).permutation(adata.n_obs)[PCA_CELLS:]] = False
+        # what is drawn depends on the cells' names, not on the order of the file
+        chosen[order_of_names(adata.obs)[np.random.default_rng(seed).permutation(adata.n_obs)[PCA_CELLS:]]] = False
     parts, start = [], 0
     for _, logged in io.row_chunks(adata, layer=layer, kind=kind, target_sum=target_sum):
         parts.append(logged[chosen[start : start + logged.shape[0]]])

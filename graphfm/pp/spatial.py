@@ -52,7 +52,8 @@ def spatial_graph(
     kind
         How cells become neighbours; an argument of another kind is an error.
     n_neighbors
-        Neighbours of a cell, itself not counted.
+        Neighbours of a cell, itself not counted. Without it, cells of a slide that has fewer than knn's default have
+        all others there.
     radius
         Distance in the units of the coordinates.
     n_rings
@@ -89,12 +90,14 @@ def spatial_graph(
     options = _options(kind, n_neighbors=n_neighbors, radius=radius, n_rings=n_rings)
     coordinates = coordinates_of(adata, spatial_key)
     library = _library(adata, library_key)
-    _check_sizes(library, kind, options.get("n_neighs"))
+    fewer = kind == "knn" and n_neighbors is None
+    if not fewer:
+        _check_sizes(library, kind, options.get("n_neighs"))
     adata = writable(adata, copy=copy)
     if kind == "delaunay":
         coordinates = _separate_duplicates(coordinates, library)
     shell = AnnData(obs=pd.DataFrame({"library": library}, index=adata.obs_names), obsm={_keys.SPATIAL: coordinates})
-    connectivities, distances = _build(shell, kind, options)
+    connectivities, distances = _build_or_fewer(shell, options) if fewer else _build(shell, kind, options)
     adata.obsp[f"{key_added}_connectivities"] = connectivities
     adata.obsp[f"{key_added}_distances"] = distances
     params = {"kind": kind, "spatial_key": spatial_key, "library_key": library_key, **options}
@@ -181,6 +184,19 @@ def _build(shell: AnnData, kind: str, options: dict[str, Any]) -> tuple[Any, Any
     finally:
         announcer.setLevel(level)
     return result.connectivities.tocsr(), result.distances.tocsr()
+
+
+def _build_or_fewer(shell: AnnData, options: dict[str, Any]) -> tuple[csr_matrix, csr_matrix]:
+    """As `_build` for knn; cells of a slide with too few others have all of these."""
+    others = shell.obs["library"].map(shell.obs["library"].value_counts()).to_numpy(dtype=int) - 1
+    numbers = np.minimum(others, options["n_neighs"])
+    connectivities = distances = csr_matrix((shell.n_obs, shell.n_obs))
+    for number in np.unique(numbers[numbers > 0]):
+        rows = np.flatnonzero(numbers == number)
+        place = csr_matrix((np.ones(len(rows)), (rows, np.arange(len(rows)))), shape=(shell.n_obs, len(rows)))
+        near, far = _build(shell[rows].copy(), "knn", {**options, "n_neighs": int(number)})
+        connectivities, distances = connectivities + place @ near @ place.T, distances + place @ far @ place.T
+    return connectivities, distances
 
 
 def coordinates_of(adata: AnnData, spatial_key: str) -> np.ndarray:

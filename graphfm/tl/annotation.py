@@ -15,7 +15,7 @@ from graphfm._checks import check_column, check_key_added, of_data
 from graphfm.data.cell_groups import order_of_names
 from graphfm.data.prepare import cell_graph
 from graphfm.genes import Organism
-from graphfm.io.files import writable
+from graphfm.io.files import named_columns, writable
 from graphfm.io.matrix import Kind, log_normalize, stored_values
 from graphfm.memory import announced
 from graphfm.models.annotation import Annotation, View, annotate_cells
@@ -154,16 +154,10 @@ def annotate(
     ):
         joint = joint_cells(parts, model, seed)
         codes = np.full(joint.n_obs, -1)
-        codes[: len(labels)] = pd.Categorical(labels, categories=types).codes
-        # what is drawn depends on the cells' names, not on the order of the file
-        starts = np.cumsum([0, *(part[0].n_obs for part in parts)])
-        order = np.concatenate(
-            [start + order_of_names(part[0].obs) for start, part in zip(starts, parts, strict=False)]
-        )
-        joint, codes = joint[order].copy(), codes[order]
+        codes[: len(labels)] = pd.Categorical(labels.iloc[order_of_names(labels)], categories=types).codes
         graph = joint.obsp[_keys.CONNECTIVITIES]
         found = annotate_cells(views_of(joint), codes, graph, unknown=unknown, seed=seed)
-    mine = np.argsort(order)[-query.n_obs :]
+    mine = joint.n_obs - query.n_obs + np.argsort(order_of_names(query.obs))
     _write(query, joint, found, codes, types, key_added, mine, called=unknown is not None)
     query.uns[f"{key_added}_params"] = {
         "label_key": label_key,
@@ -183,7 +177,8 @@ def _labels(adata: AnnData, key: str, name: str) -> pd.Series:
     check_column(adata.obs, key, "label_key", name=name)
     if pd.api.types.is_float_dtype(adata.obs[key]) and (adata.obs[key].dropna() % 1).any():
         raise ValueError(f"label_key={key!r}: {name}.obs holds measured numbers there, not names of types.")
-    labels = adata.obs[key].astype(object)
+    whole = pd.api.types.is_float_dtype(adata.obs[key])  # whole numbers, where some are missing
+    labels = adata.obs[key].astype("Int64" if whole else object).astype(object)
     labels = labels.where(labels.isna(), labels.astype(str))
     if labels.nunique() < 2:
         raise ValueError(
@@ -210,6 +205,8 @@ def some_of_each(labels: pd.Series, seed: int) -> np.ndarray:
 
 def joint_cells(parts: list[Part], model: GraphFM, seed: int) -> AnnData:
     """Cells of all parts in one space, brought together where there are two, those of the first part first.
+
+    Those of a part come in the order of their names: what is drawn is not to depend on that of the file.
 
     Parameters
     ----------
@@ -274,7 +271,7 @@ def _joined(parts: list[Part]) -> AnnData:
         )
     # by the total of the common genes: a panel's total is not that of a whole transcriptome
     kinds = [kind for _, _, kind, _ in parts]
-    shared = [shell[:, keys.get_indexer(common)].copy() for shell, keys in shells]
+    shared = [shell[order_of_names(shell.obs), keys.get_indexer(common)].copy() for shell, keys in shells]
     values = _alike(shared, kinds)
     joint = AnnData(sp.vstack(values, format="csr"), var=shared[-1].var[[_keys.GENE_ROW]])
     joint.uns[_keys.GENES] = own.uns[_keys.GENES]
@@ -330,9 +327,7 @@ def _write(
     query.obs[key] = pd.Categorical.from_codes(label, categories=names)
     query.obs[f"{key}_confidence"] = probability.max(axis=1)
     query.obs[f"{key}_familiarity"] = familiar
-    query.obsm[f"{key}_probability"] = pd.DataFrame(
-        probability, index=query.obs_names, columns=[kind.replace("/", "|") for kind in types]
-    )
+    query.obsm[f"{key}_probability"] = named_columns(probability, query.obs_names, types)
     size = query.obs[key].value_counts().reindex(types).to_numpy()
     confidence = query.obs.groupby(key, observed=False)[f"{key}_confidence"].mean().reindex(types).fillna(0.0)
     strongest = np.argsort(-found.coefficients, axis=1, kind="stable")[:, :NUM_MARKERS]

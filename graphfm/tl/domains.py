@@ -13,7 +13,7 @@ from anndata import AnnData
 from graphfm import _keys, io
 from graphfm._checks import check_column, check_key_added, check_unique_genes
 from graphfm.data.cell_groups import order_of_names
-from graphfm.io.files import writable
+from graphfm.io.files import named_columns, writable
 from graphfm.io.matrix import Kind, stored_values
 from graphfm.memory import announced
 from graphfm.models.domains import Domains, choose_number, mixture_densities, nested_levels, vote_domains
@@ -103,7 +103,7 @@ def spatial_domains(
     4
     """
     adata = io.as_anndata(adata)
-    check_key_added(key_added)
+    _check_key(key_added, library_key)
     _check_number(n_domains, adata.n_obs, "n_domains")
     check_unique_genes(adata)
     slides = slices_of(adata, library_key)
@@ -177,7 +177,8 @@ def niches(
     None, or the copy. Written, with ``key_added="niche"``:
 
     - ``obs["niche"]``: categorical, ``"niche 1"`` the largest; ``obs["niche_confidence"]``, 0 to 1;
-    - ``obsm["niche_composition"]``: DataFrame ``[cells, types]``, the shares of types among a cell and its neighbours;
+    - ``obsm["niche_composition"]``: DataFrame ``[cells, types]``, the shares of types among a cell and its neighbours
+      (``/`` in a type's name becomes ``|``, since files have no such columns);
     - ``uns["niche"]`` and ``uns["niche_levels"]`` as for domains;
     - ``uns["niche_types"]``: DataFrame, a row a niche, a column a type: its share in the niche;
     - ``uns["niche_params"]``.
@@ -199,11 +200,9 @@ def niches(
     [1.0, 1.0, 1.0, 1.0]
     """
     adata = io.as_anndata(adata)
-    check_key_added(key_added)
+    _check_key(key_added, cell_type_key, library_key)
     _check_number(n_niches, adata.n_obs, "n_niches")
     types = _types(adata.obs, cell_type_key)
-    if key_added in (cell_type_key, library_key):
-        raise ValueError(f"key_added={key_added!r} would overwrite that column of adata.obs. Choose another name.")
     slides = slices_of(adata, library_key)
     adata = writable(adata, copy=copy)
     neighbors = tissue_neighbors(adata, library_key, spatial_key, n_neighbors)
@@ -213,9 +212,9 @@ def niches(
     known = labelled[order] + OTHER_TYPE
     found = _settled(lambda _: known, _hellinger(composition), neighbors, order, n_niches, seed)
     kept = _write(adata, found, slides, key_added, "niche")
-    adata.obsm[f"{key_added}_composition"] = pd.DataFrame(composition, index=adata.obs_names, columns=types.columns)
-    adata.uns[f"{key_added}_types"] = pd.DataFrame(
-        found.shares[kept], index=adata.uns[key_added]["niche"].to_list(), columns=types.columns
+    adata.obsm[f"{key_added}_composition"] = named_columns(composition, adata.obs_names, types.columns)
+    adata.uns[f"{key_added}_types"] = named_columns(
+        found.shares[kept], pd.Index(adata.uns[key_added]["niche"]), types.columns
     )
     adata.uns[f"{key_added}_params"] = {
         "cell_type_key": cell_type_key,
@@ -244,6 +243,12 @@ def _settled(
     number = number or max(2, choose_number(densities(seed), blurred, neighbors, seed=seed))
     found = vote_domains(densities, blurred, neighbors, number, seed=seed)
     return replace(found, probability=found.probability[np.argsort(order)])
+
+
+def _check_key(key_added: str, *columns: str | None) -> None:
+    check_key_added(key_added)
+    if key_added in columns:
+        raise ValueError(f"key_added={key_added!r} would overwrite that column of adata.obs. Choose another name.")
 
 
 def _check_number(number: int | None, num_cells: int, name: str) -> None:

@@ -49,22 +49,6 @@ def build_graphs(
     if "knn" in missing:
         pp.knn_graph(adata, n_neighbors=min(N_NEIGHBORS, adata.n_obs - 1), layer=layer, kind=kind)
     if "spatial" in missing:
-        pp.spatial_graph(adata, n_neighbors=_spatial_neighbors(adata, library_key), library_key=library_key)
+        pp.spatial_graph(adata, library_key=library_key)
     elif library_key is not None and "spatial" in relations:
         logger.info("the spatial graph in adata.obsp is used as it is: library_key=%r has no effect", library_key)
-
-
-def _spatial_neighbors(adata: AnnData, library_key: str | None) -> int | None:
-    """None for the default; fewer where a slide has not as many cells."""
-    from graphfm.pp.spatial import DEFAULT_NEIGHBORS
-
-    if library_key is None:
-        smallest = adata.n_obs
-    elif library_key in adata.obs:
-        smallest = int(adata.obs[library_key].astype(str).value_counts().min())
-    else:
-        return None
-    if smallest > DEFAULT_NEIGHBORS["knn"]:
-        return None
-    logger.warning("the smallest slide has %d cells: %d spatial neighbours a cell", smallest, max(smallest - 1, 1))
-    return max(smallest - 1, 1)

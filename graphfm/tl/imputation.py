@@ -70,11 +70,11 @@ def impute(
     -------
     None, or the copy. Written, with ``key_added="imputed"``:
 
-    - ``obsm["imputed"]``: DataFrame float32 ``[cells, genes]``, log-normalised to totals of 10^4, or as the reference
-      where that holds logarithms;
-    - ``uns["imputed"]``: DataFrame, a row a gene, the best first: ``gene``; ``confidence``, rank correlation with what
-      was measured in cells of the reference that were held out (five folds; 0 for a gene that does not vary);
-      ``rmse`` of these in standard deviations of the gene;
+    - ``obsm["imputed"]``: float32 ``[cells, genes]``, log-normalised to totals of 10^4, or as the reference where that
+      holds logarithms; its columns are the rows of
+    - ``uns["imputed"]``: DataFrame: ``gene``; ``confidence``, rank correlation with what was measured in cells of the
+      reference that were held out (five folds; 0 for a gene that does not vary); ``rmse`` of these in standard
+      deviations of the gene;
     - ``uns["imputed_params"]``.
 
     Raises
@@ -132,9 +132,9 @@ def impute(
         for chunk in range(0, adata.n_obs, 4096):
             predicted[chunk : chunk + 4096] = model.predict(features[reference.n_obs :][chunk : chunk + 4096])
         scores = _held_out(known, truth, order_of_names(reference.obs), seed)
-    table = pd.DataFrame({"gene": wanted, "confidence": scores["spearman"], "rmse": scores["rmse"]})
-    adata.obsm[key_added] = pd.DataFrame(predicted, index=adata.obs_names, columns=list(wanted))
-    adata.uns[key_added] = table.sort_values("confidence", ascending=False, kind="stable", ignore_index=True)
+    # no table, for whose columns' names an .h5ad file has no room if there are thousands
+    adata.obsm[key_added] = predicted
+    adata.uns[key_added] = pd.DataFrame({"gene": wanted, "confidence": scores["spearman"], "rmse": scores["rmse"]})
     adata.uns[f"{key_added}_params"] = {
         "shared_genes": len(shared),
         "reference_cells": reference.n_obs,

@@ -11,7 +11,7 @@ from anndata import AnnData
 
 from graphfm import _keys, io
 from graphfm._checks import check_column, check_device, check_key_added, check_tile_size
-from graphfm.data.cell_groups import group_numbers
+from graphfm.data.cell_groups import group_numbers, order_of_names
 from graphfm.data.prepare import cell_graph, cell_neighborhood
 from graphfm.genes import Organism
 from graphfm.io.files import writable
@@ -102,6 +102,7 @@ def integrate(
     """
     adata = io.as_anndata(adata)
     check_key_added(key_added)
+    check_key_added(f"{key_added}_pca")
     check_tile_size(tile_size)
     check_device(device)
     names = batch_names(adata, batch_key)
@@ -121,7 +122,9 @@ def integrate(
             with_expression=False,
         )
         before, batches = cells.scores.numpy(), group_numbers(adata.obs, batch_key)
-        found = integrate_components(before, batches, seed=seed)
+        order = order_of_names(adata.obs)  # what is drawn is not to depend on that of the file
+        found, place = integrate_components(before[order], batches[order], seed=seed), np.argsort(order)
+        found = Integration(values=found.values[place], paired=found.paired[place])
         moved = (found.values - found.values.mean(axis=0)).astype(np.float32)
         adata.obsm[key_added] = carried(cells, moved, model, tile_size=tile_size, device=device, seed=seed)
     adata.obsm[f"{key_added}_pca"] = moved
