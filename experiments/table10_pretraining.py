@@ -43,7 +43,7 @@ from graphfm.models import GraphFM, GraphFMConfig
 from graphfm.models.inputs import CellGraph
 from graphfm.objectives import MaskedExpression, NeighborAgreement, Objective
 from graphfm.tasks import cell_types
-from graphfm.train import TrainConfig
+from graphfm.train import TrainConfig, pretrain
 
 PATH = _spine.RESULTS / "table10_pretraining.jsonl"
 RUNS = Path("runs/pretraining")
@@ -133,18 +133,20 @@ def part(adata: AnnData, share: float) -> AnnData:
     return adata[np.sort(np.random.default_rng(0).permutation(adata.n_obs)[:number])].copy()
 
 
-def corpus(variant: Variant, smoke: bool) -> dict[str, AnnData]:
+def corpus(variant: Variant, smoke: bool) -> list[CellGraph]:
     """Data sets to train on, with their graphs."""
     if smoke:
         data = {"toy": datasets.toy(num_cells=300, num_genes=200, seed=1)}
     else:
         data = {name: region(datasets.load(name)) for name in CORPUS}
-    data = {name: part(adata, variant.share) for name, adata in data.items()}
+    cells = []
     for name, adata in data.items():
+        adata = part(adata, variant.share)
         there = {"knn", "spatial"} if "spatial" in adata.obsm else {"knn"}
         chosen = (variant.relation,) if variant.relation in there else None
         tl.build_graphs(adata, relations=chosen, library_key=LIBRARY_KEY.get(name))
-    return data
+        cells.append(cell_graph(adata, relations=chosen, name=name))
+    return cells
 
 
 @cache
@@ -161,8 +163,8 @@ def trained(method: str, smoke: bool) -> tuple[GraphFM, dict[str, float]]:
     config = TrainConfig(steps=steps, rarity=variant.rarity, objective=variant.objective)
     data = corpus(variant, smoke)
     with tempfile.TemporaryDirectory() as scratch, _spine.measured() as cost:
-        model = tl.pretrain(data, scratch if smoke else RUNS / method.replace("/", "_"), model=model, config=config)
-    return model, {**cost, "corpus_cells": sum(adata.n_obs for adata in data.values())}
+        model = pretrain(model, data, scratch if smoke else RUNS / method.replace("/", "_"), config=config)
+    return model, {**cost, "corpus_cells": sum(len(cells.totals) for cells in data)}
 
 
 @torch.no_grad()

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from scipy import sparse as sp
 
 from graphfm import datasets
+from graphfm.nn.neighborhood import RELATIONS
 
 FOLDER = Path(__file__).parent.parent / "experiments"
 sys.path.insert(0, str(FOLDER))
@@ -42,12 +42,9 @@ def test_part_of_the_cells(share):
 
 @pytest.mark.parametrize(("relation", "used"), [("knn", {"knn"}), ("spatial", {"spatial"}), (None, {"knn", "spatial"})])
 def test_corpus_has_the_graphs_that_are_named(relation, used):
-    (adata,) = table10.corpus(table10.Variant(relation=relation), smoke=True).values()
-    there = {
-        name for name, key in (("knn", "connectivities"), ("spatial", "spatial_connectivities")) if key in adata.obsp
-    }
-    assert there == used
-    assert all(sp.issparse(graph) for graph in adata.obsp.values())
+    (cells,) = table10.corpus(table10.Variant(relation=relation), smoke=True)
+    read = cells.neighborhood.relation[cells.neighborhood.weight > 0].unique()
+    assert {RELATIONS[number] for number in read} == used
 
 
 def test_loss_is_the_same_again_and_that_of_neighbours():
