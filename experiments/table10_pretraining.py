@@ -2,7 +2,8 @@
 
 Command: ``python experiments/table10_pretraining.py`` (``--smoke``: toy data, no mirror; ``--readme``: renew the
          README); ``--dataset``, ``--method`` run a part, several processes may share the file
-Cost:    an hour and a half of one core, a quarter of it for ``base``, 2.3 GB; resumable, also within a run (``runs/pretraining``)
+Cost:    an hour and a half of one core, a quarter of it for ``base``, 2.3 GB; resumable, also within
+         a run (``runs/pretraining``)
 Expect:  see the README
 
 Rows:    neighbour agreement on the corpus of the shipped weights (``small``), with one thing changed, 1000 steps each.
