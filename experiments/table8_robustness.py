@@ -2,7 +2,7 @@
 
 Command: ``python experiments/table8_robustness.py`` (``--smoke``: toy cells, no mirror; ``--readme``: the README);
          ``--setting``, ``--dataset``, ``--method``, ``--seed`` run a part, several processes may share the file
-Cost:    half an hour a seed on two cores; resumable
+Cost:    a quarter of an hour of one core a seed; resumable
 Expect:  see the README
 
 Setting: ``counts``: each molecule is kept with this probability. ``genes``: this share of the genes is kept, or this
