@@ -2,7 +2,7 @@
 
 Command: ``python experiments/table2_scaling.py`` (``--smoke``: 300 cells, nothing is kept; ``--readme``: the README)
 Cost:    half an hour and 20 GB of disk (``--scratch``) on two idle cores, most of it for the million cells
-Expect:  a million cells from file to file in 236 s and 6.5 GB; a layer 6.9 times faster than PyG's
+Expect:  a million cells from file to file in 262 s and 6.8 GB; a layer 6.9 times faster than PyG's
 
 Cells:   synthetic counts in a file: 5,000 genes, 40 types, about 1,500 molecules of 700 genes a cell, as in early
          droplet experiments. Each number of cells has a process of its own.
