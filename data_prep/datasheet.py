@@ -58,7 +58,7 @@ vocabulary by `graphfm.genes.align_genes`; expression is log-normalised; nothing
 ## Use, and care for it
 
 Pre-training of embeddings. Not for conclusions about the tissues in it, nor about people. The corpus is not given
-away: each data set is fetched from its source, under its licence. Hashes of each cell's profile and barcode are in
+away: each data set is fetched from its source, under its licence. Hashes of the cells' profiles and barcodes are in
 the weights' file, to tell whether yours were among them (`tl.leakage`). Errors: as any issue of the code. What was
 left out although it is unlabelled: Kang's cells and HER2 sections (their donors are in labelled sets), VeraFISH and
 CosMx (no commercial use).
