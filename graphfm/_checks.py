@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 
-def check_key_added(key: str) -> None:
-    """Refuse to overwrite what graphs are made of, and names that files read as a path.
+def check_key_added(key: str, *columns: str | None) -> None:
+    """Refuse to overwrite what graphs are made of or `columns` of obs, and names that files read as a path.
 
     Raises
     ------
@@ -28,6 +28,8 @@ def check_key_added(key: str) -> None:
     graphs = (_keys.CONNECTIVITIES, _keys.DISTANCES, _keys.SPATIAL_CONNECTIVITIES, _keys.SPATIAL_DISTANCES)
     if key in (_keys.X_PCA, _keys.SPATIAL, _keys.NEIGHBORS, _keys.SPATIAL_NEIGHBORS, _keys.GENES, *graphs):
         raise ValueError(f"key_added={key!r} would overwrite what the graphs are made of. Choose another name.")
+    if key in columns:
+        raise ValueError(f"key_added={key!r} would overwrite that column of obs, which is read. Choose another name.")
 
 
 @contextmanager

@@ -24,7 +24,7 @@ def test_commands_and_files_exist():
     commands = set(re.findall(r"^graphfm (\w+)", TEXT, flags=re.MULTILINE))
     assert commands and all(callable(getattr(cli, name)) for name in commands)
     for script in (ROOT / "experiments").glob("table*.py"):  # `make tables` renews each one's block
-        name = script.stem.partition("_")[0]
-        assert TEXT.count(f"<!-- {name} -->") == 1 or script.stem == "table_summary", script
+        name = script.stem.removeprefix("table_").partition("_")[0]
+        assert TEXT.count(f"<!-- {name} -->") == 1, script
     for path in re.findall(r"\]\((?!http)([^)]+)\)", TEXT) + re.findall(r"`([\w/]+\.(?:md|jsonl|cff))`", TEXT):
         assert (ROOT / path).exists(), path

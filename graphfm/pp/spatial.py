@@ -190,6 +190,8 @@ def _build_or_fewer(shell: AnnData, options: dict[str, Any]) -> tuple[csr_matrix
     """As `_build` for knn; cells of a slide with too few others have all of these."""
     others = shell.obs["library"].map(shell.obs["library"].value_counts()).to_numpy(dtype=int) - 1
     numbers = np.minimum(others, options["n_neighs"])
+    if (numbers == options["n_neighs"]).all():
+        return _build(shell, "knn", options)
     connectivities = distances = csr_matrix((shell.n_obs, shell.n_obs))
     for number in np.unique(numbers[numbers > 0]):
         rows = np.flatnonzero(numbers == number)

@@ -124,9 +124,7 @@ def annotate(
     True
     """
     query = io.as_anndata(query)
-    check_key_added(key_added)
-    if key_added == label_key:
-        raise ValueError(f"key_added={key_added!r} would overwrite the labels. Choose another name.")
+    check_key_added(key_added, label_key)
     if unknown is not None and not 0 < unknown < 1:
         raise ValueError(f"unknown={unknown}: pass a share above 0 and below 1, such as 0.05, or None.")
     if not isinstance(model, GraphFM):

@@ -103,7 +103,7 @@ def spatial_domains(
     4
     """
     adata = io.as_anndata(adata)
-    _check_key(key_added, library_key)
+    check_key_added(key_added, library_key)
     _check_number(n_domains, adata.n_obs, "n_domains")
     check_unique_genes(adata)
     slides = slices_of(adata, library_key)
@@ -200,7 +200,7 @@ def niches(
     [1.0, 1.0, 1.0, 1.0]
     """
     adata = io.as_anndata(adata)
-    _check_key(key_added, cell_type_key, library_key)
+    check_key_added(key_added, cell_type_key, library_key)
     _check_number(n_niches, adata.n_obs, "n_niches")
     types = _types(adata.obs, cell_type_key)
     slides = slices_of(adata, library_key)
@@ -214,7 +214,7 @@ def niches(
     kept = _write(adata, found, slides, key_added, "niche")
     adata.obsm[f"{key_added}_composition"] = named_columns(composition, adata.obs_names, types.columns)
     adata.uns[f"{key_added}_types"] = named_columns(
-        found.shares[kept], pd.Index(adata.uns[key_added]["niche"]), types.columns
+        found.shares[kept], pd.Index(adata.uns[key_added]["niche"].to_list()), types.columns
     )
     adata.uns[f"{key_added}_params"] = {
         "cell_type_key": cell_type_key,
@@ -243,12 +243,6 @@ def _settled(
     number = number or max(2, choose_number(densities(seed), blurred, neighbors, seed=seed))
     found = vote_domains(densities, blurred, neighbors, number, seed=seed)
     return replace(found, probability=found.probability[np.argsort(order)])
-
-
-def _check_key(key_added: str, *columns: str | None) -> None:
-    check_key_added(key_added)
-    if key_added in columns:
-        raise ValueError(f"key_added={key_added!r} would overwrite that column of adata.obs. Choose another name.")
 
 
 def _check_number(number: int | None, num_cells: int, name: str) -> None:
